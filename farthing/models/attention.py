@@ -1,0 +1,81 @@
+"""Attention: how queries, keys and values are made. Where keys live and what may be seen is the caller's `Attend`.
+
+Shapes: B rows, T tokens, C hidden_size, H query heads, K key heads (H a multiple of K), D head_dim.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from farthing.models.config import ModelConfig
+from farthing.models.layers import FusedLinears, Linear, RMSNorm
+from farthing.models.rope import rotate
+
+
+class Attend(Protocol):
+    """The one seam between the model and whoever owns the keys and values.
+
+    Given layer `layer`'s new queries [B, T, H, D], keys [B, T, K, D] and values [B, T, K, V], return what each query
+    reads, [B, T, H, V]. `values` None: the values are the first `value_dim` channels of the keys (latent attention).
+    Implementations: `causal` here (whole rows, training); the engine's slots; the learner's shared prompts.
+    """
+
+    def __call__(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
+    ) -> Tensor: ...
+
+
+def causal(layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """Every token sees itself and what stands before it in its own row; padding belongs on the right.
+
+    Scores and softmax follow scaled dot-product attention (arXiv 1706.03762, equation 1).
+    """
+    out = F.scaled_dot_product_attention(
+        queries.transpose(1, 2),
+        keys.transpose(1, 2),
+        values.transpose(1, 2),
+        is_causal=True,
+        scale=scale,
+        enable_gqa=queries.shape[2] != keys.shape[2],
+    )
+    return out.transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with optional biases and optional per-head RMSNorm of queries and keys (Qwen3)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        self.num_heads, self.num_key_value_heads = config.num_attention_heads, config.num_key_value_heads
+        self.interleaved = config.rope.interleaved
+        query_size, key_size = self.num_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        self.q_proj = Linear(config.hidden_size, query_size, config.attention_bias)
+        self.k_proj = Linear(config.hidden_size, key_size, config.attention_bias)
+        self.v_proj = Linear(config.hidden_size, key_size, config.attention_bias)
+        self.o_proj = Linear(query_size, config.hidden_size)
+        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
+        self.qkv = FusedLinears(self.q_proj, self.k_proj, self.v_proj)
+
+    def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        heads, keys = self.num_heads, self.num_key_value_heads
+        qkv = self.qkv(x_BTC).unflatten(-1, (heads + 2 * keys, self.head_dim))
+        q_BTHD, k_BTKD, v_BTKD = qkv.split((heads, keys, keys), dim=-2)
+        if self.q_norm is not None and self.k_norm is not None:
+            q_BTHD, k_BTKD = self.q_norm(q_BTHD), self.k_norm(k_BTKD)
+        q_BTHD = rotate(q_BTHD, cos, sin, self.interleaved)
+        k_BTKD = rotate(k_BTKD, cos, sin, self.interleaved)
+        out_BTHD = attend(self.layer, q_BTHD, k_BTKD, v_BTKD, self.head_dim**-0.5)
+        return self.o_proj(out_BTHD.flatten(-2))
+
+
+def cached_shapes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((key heads, key channels), (value heads, value channels)) that one token leaves in the cache per layer."""
+    shape = (config.num_key_value_heads, config.head_dim)
+    return shape, shape
+
+

@@ -1,0 +1,110 @@
+"""The decoder: one page for all families.
+
+    token ids -> embed_tokens -> [ norm -> attention -> + ; norm -> feed-forward -> + ] x layers -> norm -> lm_head
+
+The residual stream keeps the parameters' dtype (float32 masters stay float32); inside a block the work is done in
+`compute_dtype`. Parameters carry Hugging Face's names, so dense checkpoints load with no mapping at all.
+
+Shapes: B rows, T tokens, C hidden_size, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from farthing.models.attention import Attend, Attention, causal
+from farthing.models.config import ModelConfig
+from farthing.models.layers import MLP, FusedLinears, Linear, RMSNorm
+from farthing.models.rope import inverse_frequencies, rotary_tables
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each reading a normalised copy and adding to the residual stream."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, dtype: torch.dtype) -> Tensor:
+        x_BTC = x_BTC + self.self_attn(self.input_layernorm(x_BTC, dtype), cos, sin, attend)
+        return x_BTC + self.mlp(self.post_attention_layernorm(x_BTC, dtype))
+
+
+class Backbone(nn.Module):
+    """Everything below the head, under the prefix `model.` that checkpoints use."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Decoder(nn.Module):
+    """A decoder-only language model. Calling it maps int64 token ids [B, T] to logits [B, T, V]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype: torch.dtype | None = None
+        self.model = Backbone(config)
+        self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
+        self.register_buffer("inv_freq", inverse_frequencies(config.rope, config.head_dim), persistent=False)
+
+    def forward(self, token_ids_BT: Tensor) -> Tensor:
+        return self.logits(self.hidden(token_ids_BT))
+
+    def hidden(self, token_ids_BT: Tensor, positions_BT: Tensor | None = None, attend: Attend = causal) -> Tensor:
+        """Normalised hidden states [B, T, C] in the compute dtype; positions default to 0, 1, 2, ... in every row."""
+        x_BTC = self.model.embed_tokens(token_ids_BT)
+        dtype = self.compute_dtype or x_BTC.dtype
+        if positions_BT is None:
+            positions_BT = torch.arange(token_ids_BT.shape[1], device=token_ids_BT.device).unsqueeze(0)
+        cos, sin = rotary_tables(self.inv_freq, positions_BT, dtype)
+        for block in self.model.layers:
+            x_BTC = block(x_BTC, cos, sin, attend, dtype)
+        return self.model.norm(x_BTC, dtype)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output embedding [V, C], tied or not."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., V] from hidden states [..., C], computed in the head's own dtype: bfloat16 logits would cost the
+        sampler and the learner their agreement (MiniMax-M1, section 3.2)."""
+        weight = self.head_weight
+        return F.linear(hidden.to(weight.dtype), weight)
+
+    def publish(self, compute_dtype: torch.dtype | None) -> None:
+        """Make the compute view of the current weights; call again after every optimizer step."""
+        self.compute_dtype = compute_dtype
+        dtype = compute_dtype or self.head_weight.dtype
+        for module in self.modules():
+            for part in vars(module).values():
+                if isinstance(part, FusedLinears):
+                    part.publish(dtype)
+            if isinstance(module, Linear) and module is not self.lm_head:
+                module.publish(dtype)
+
+
+def initialise(model: Decoder, seed: int) -> Decoder:
+    """Random weights as a function of (config, seed): normal(0, initializer_range), residual outputs scaled by
+    1/sqrt(2 x layers) so that the stream's variance does not grow with depth (GPT-2, section 2.3)."""
+    generator = torch.Generator().manual_seed(seed)
+    std = model.config.initializer_range
+    residual_std = std / math.sqrt(2 * model.config.num_hidden_layers)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim < 2:
+                continue
+            is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            parameter.normal_(0.0, residual_std if is_residual else std, generator=generator)
+    return model

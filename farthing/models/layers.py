@@ -1,0 +1,84 @@
+"""The small layers every block is built from: a linear map that computes in its input's dtype, RMSNorm, SwiGLU.
+
+Parameters keep their own (master) dtype; activations decide in what precision the work is done. `Linear.view` is the
+published compute copy of a weight: made once per policy version, used by engine and learner alike when gradients are
+not needed, so that sampling and scoring read the same numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """y = x W^T + b, computed in the dtype of x; weight [out, in] and bias [out] stay in their own dtype."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self.view: Tensor | None = None
+
+    def publish(self, dtype: torch.dtype) -> None:
+        self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cached = self.view is not None and not torch.is_grad_enabled() and self.view.dtype == x.dtype
+        weight = self.view if cached and self.view is not None else self.weight.to(x.dtype)
+        return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32 or wider; the result takes `dtype` or x's own.
+
+    Source: Root Mean Square Layer Normalization, arXiv 1910.07467, equation 4.
+    """
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        return F.rms_norm(wide, (wide.shape[-1],), self.weight.to(wide.dtype), self.eps).to(dtype or x.dtype)
+
+
+class FusedLinears:
+    """Several linear maps of one input as a single matrix product; the joined weight is cached while published."""
+
+    def __init__(self, *parts: Linear) -> None:
+        self.parts = parts
+        self.view: tuple[Tensor, Tensor | None] | None = None
+
+    def joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        weight = torch.cat([part.weight for part in self.parts]).to(dtype)
+        if self.parts[0].bias is None:
+            return weight, None
+        return weight, torch.cat([part.bias for part in self.parts]).to(dtype)
+
+    def publish(self, dtype: torch.dtype) -> None:
+        with torch.no_grad():
+            self.view = self.joined(dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        cached = self.view is not None and not torch.is_grad_enabled() and self.view[0].dtype == x.dtype
+        weight, bias = self.view if cached and self.view is not None else self.joined(x.dtype)
+        return F.linear(x, weight, bias)
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)). Source: GLU Variants, arXiv 2002.05202, section 2."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(hidden_size, intermediate_size)
+        self.up_proj = Linear(hidden_size, intermediate_size)
+        self.down_proj = Linear(intermediate_size, hidden_size)
+        self.gate_up = FusedLinears(self.gate_proj, self.up_proj)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
