@@ -1,0 +1,77 @@
+"""metrics.jsonl: one record per step and stage, and the sinks that watch it.
+
+A record is {"stage", "step", "time" (unix seconds), **values}. A value that is not finite is written as null and
+its name listed under "nonfinite": a run that blew up says so in its own file.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from farthing.runs.files import JsonLines, Record, read_lines
+
+_log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Something that shows records as they come: the live view, TensorBoard, trackio, W&B."""
+
+    def write(self, record: Record) -> None:
+        """Show one record; it must not be changed."""
+
+    def close(self) -> None:
+        """Flush and let go."""
+
+
+class MetricsLog:
+    """The metrics file of a run; every record goes to the file first and then to each sink."""
+
+    def __init__(self, path: str | Path, sinks: Iterable[Sink] = ()) -> None:
+        self._file = JsonLines(path)
+        self._sinks = list(sinks)
+
+    def log(self, stage: str, step: int, values: Mapping[str, float]) -> Record:
+        """Append the values of one step (anything `float()` takes) and return the record as written."""
+        record = make_record(stage, step, values, time.time())
+        self._file.append(record)
+        for sink in list(self._sinks):
+            try:
+                sink.write(record)
+            except Exception:  # a view must not end a run that has cost hours; the log keeps the traceback
+                _log.exception("%s failed and is switched off; metrics.jsonl goes on", type(sink).__name__)
+                self._sinks.remove(sink)
+        return record
+
+    def truncate(self, stage: str, step: int | None) -> int:
+        """Drop what `stage` logged after `step` (everything for None): a resumed run will log it again."""
+        return self._file.truncate(stage, step)
+
+    def close(self) -> None:
+        self._file.close()
+        for sink in self._sinks:
+            try:
+                sink.close()
+            except Exception:
+                _log.exception("%s could not be closed", type(sink).__name__)
+        self._sinks.clear()
+
+
+def make_record(stage: str, step: int, values: Mapping[str, float], now: float) -> Record:
+    """The line for one step: numbers as plain int or float, non-finite ones as null and named."""
+    numbers = {name: _number(value) for name, value in values.items()}
+    broken = [name for name, value in numbers.items() if not math.isfinite(value)]
+    shown: dict[str, Any] = {name: None if name in broken else value for name, value in numbers.items()}
+    record = {"stage": stage, "step": int(step), "time": round(now, 3), **shown}
+    return {**record, "nonfinite": broken} if broken else record
+
+
+def _number(value: Any) -> int | float:
+    return value if isinstance(value, int) and not isinstance(value, bool) else float(value)
+
+
+def read(path: str | Path) -> list[Record]:
+    """Every record of a metrics file, oldest first; a torn last line is left out."""
+    return read_lines(Path(path))
