@@ -34,7 +34,7 @@ dev: $(VENV)/.farthing-dev
 
 # A stamp remembers each installation; it is out of date when what it was made from changes.
 $(VENV)/.farthing-installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("farthing needs Python 3.11 or newer: make PYTHON=python3.11 ..." * (sys.version_info < (3, 11)))'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "farthing needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
 	$(PIP) install --no-deps --index-url $(TORCH_INDEX) -r constraints.txt
