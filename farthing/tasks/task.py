@@ -1,0 +1,85 @@
+"""What a task is: problems that can be drawn, put into words, and checked.
+
+A taskset is data plus a check that its own gold answers pass. It knows nothing of models, tokens or training, and
+imports no torch: a problem is a JSON object, a completion is text, a verdict is a `Score`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypedDict
+
+Split = Literal["train", "heldout"]
+Problem = dict[str, Any]
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as `text.chat` renders it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The verdict on one completion.
+
+    `correct` is 1.0, 0.0 or something between for graded tasks, and None when the check itself failed: then `error`
+    says why, and the sample must be left out of the reward, never counted as wrong.
+    `parts` holds the components by name (`accuracy`, `format`, ...), each logged apart by the learner.
+    `answer` is the canonical form of the given answer: equal strings are equivalent answers, so it is what majority
+    voting counts. None when no answer could be parsed.
+    """
+
+    correct: float | None
+    parts: dict[str, float] = field(default_factory=dict)
+    answer: str | None = None
+    error: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The same number as `correct`."""
+        return self.correct
+
+    @classmethod
+    def unscorable(cls, reason: str, *, answer: str | None = None, **parts: float) -> Score:
+        """The third outcome: the check could not be carried out, for `reason`."""
+        return cls(correct=None, parts=dict(parts), answer=answer, error=reason)
+
+
+class Taskset(ABC):
+    """A family of problems with a split, a wording and a check.
+
+    `problem` is a pure function of the settings, the split and the index: no state, no clock, no call order. Train and
+    held-out problems are disjoint in the sense that each taskset documents.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def size(self, split: Split) -> int | None:
+        """How many problems the split has; None when they are drawn without end."""
+
+    @abstractmethod
+    def problem(self, split: Split, index: int) -> Problem:
+        """The problem at `index` of the split, as a JSON object: the keyword arguments of the methods below."""
+
+    @abstractmethod
+    def messages(self, **problem: Any) -> list[Message]:
+        """The conversation that puts the problem to a model."""
+
+    @abstractmethod
+    def gold(self, **problem: Any) -> str:
+        """A whole completion that must score 1. Only for checking the check, never for a training corpus."""
+
+    @abstractmethod
+    def score(self, completion: str, **problem: Any) -> Score:
+        """The verdict on `completion`: the whole assistant turn as text, without the end token but with whatever the
+        chat template had already written for it (such as `<think>`)."""
+
+    def score_many(self, pairs: Sequence[tuple[str, Problem]]) -> list[Score]:
+        """Verdicts in the order of `pairs` (completion, problem). Tasksets whose check runs in workers override this
+        to run them side by side."""
+        return [self.score(completion, **problem) for completion, problem in pairs]
