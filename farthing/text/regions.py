@@ -1,0 +1,131 @@
+"""The regions of an assistant turn: thinking, answer and plain text, found while the text is still coming.
+
+The format reward, the server and the page use this one parser, so they cannot disagree. What it finds depends only on
+the whole text, never on how it was cut into pieces. It asks for no nesting: a tag counts where it makes sense
+(`<think>` outside a region, `</think>` inside thinking, ...) and is ordinary text elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Region = Literal["thinking", "answer", "text"]
+
+# From each region, the tags that mean something there and the region that begins behind them.
+_MOVES: dict[Region, dict[str, Region]] = {
+    "text": {"<think>": "thinking", "<answer>": "answer"},
+    "thinking": {"</think>": "text"},
+    "answer": {"</answer>": "text"},
+}
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """An assistant turn taken apart.
+
+    `thinking`: the first think block, closed or not; None where there is none. `answer`: the last *closed* answer block
+    (a turn cut off in the middle of its answer gave none). `rest`: everything outside the blocks. `well_formed`: each
+    tag exactly once, one think block, then one answer block, nothing but white space between and around.
+    """
+
+    thinking: str | None
+    answer: str | None
+    rest: str
+    well_formed: bool
+
+
+@dataclass
+class Block:
+    """One stretch of a turn; a text block lies between, before or behind the tagged ones."""
+
+    region: Region
+    text: str = ""
+    closed: bool = False
+
+
+class RegionParser:
+    """Feed the turn in pieces of any size; each call returns what became certain, as (region, text) pairs.
+
+    `start_in_thinking`: the prompt ended with an opened think block, so the turn begins inside it. `blocks` holds
+    everything so far, tag by tag.
+    """
+
+    def __init__(self, start_in_thinking: bool = False) -> None:
+        self.blocks: list[Block] = [Block("thinking" if start_in_thinking else "text")]
+        self._pending = ""
+
+    @property
+    def region(self) -> Region:
+        """Where the next text would fall."""
+        return self.blocks[-1].region
+
+    def feed(self, piece: str) -> list[tuple[Region, str]]:
+        """Parse `piece`; text that may be the beginning of a tag is held back until that is decided."""
+        text = self._pending + piece
+        out: list[tuple[Region, str]] = []
+        while (found := _next_tag(text, self.region)) is not None:
+            at, tag = found
+            self._emit(out, text[:at])
+            self.blocks[-1].closed = True
+            self.blocks.append(Block(_MOVES[self.region][tag]))
+            text = text[at + len(tag) :]
+        sure = len(text) - _undecided(text, self.region)
+        self._emit(out, text[:sure])
+        self._pending = text[sure:]
+        return out
+
+    def finish(self) -> list[tuple[Region, str]]:
+        """The turn is over: what was held back is text after all."""
+        out: list[tuple[Region, str]] = []
+        self._emit(out, self._pending)
+        self._pending = ""
+        return out
+
+    def _emit(self, out: list[tuple[Region, str]], text: str) -> None:
+        if text:
+            self.blocks[-1].text += text
+            out.append((self.region, text))
+
+
+def split(text: str, *, start_in_thinking: bool = False) -> Regions:
+    """Take a whole turn apart; `start_in_thinking` where `text` begins behind a `<think>` that the prompt holds."""
+    parser = RegionParser(start_in_thinking)
+    parser.feed(text)
+    parser.finish()
+    blocks = parser.blocks
+    thinking = [block.text for block in blocks if block.region == "thinking"]
+    answers = [block.text for block in blocks if block.region == "answer" and block.closed]
+    rest = "".join(block.text for block in blocks if block.region == "text")
+    return Regions(
+        thinking=thinking[0] if thinking else None,
+        answer=answers[-1] if answers else None,
+        rest=rest,
+        well_formed=_well_formed(blocks, rest),
+    )
+
+
+def _well_formed(blocks: list[Block], rest: str) -> bool:
+    tagged = [block for block in blocks if block.region != "text"]
+    return (
+        [block.region for block in tagged] == ["thinking", "answer"]
+        and all(block.closed for block in tagged)
+        and not rest.strip()
+        and not any(tag in block.text for block in tagged for tag in _TAGS)
+    )
+
+
+def _next_tag(text: str, region: Region) -> tuple[int, str] | None:
+    places = [(text.find(tag), tag) for tag in _MOVES[region]]
+    return min((place for place in places if place[0] >= 0), default=None)
+
+
+def _undecided(text: str, region: Region) -> int:
+    """How many characters at the end of `text` may still become a tag that means something in `region`."""
+    tags = tuple(_MOVES[region])
+    longest = min(len(text), max(map(len, tags)) - 1)
+    for size in range(longest, 0, -1):
+        if any(tag.startswith(text[-size:]) for tag in tags):
+            return size
+    return 0
