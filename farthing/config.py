@@ -107,7 +107,7 @@ def _override_value(text: str, override: str, error: type[UserError]) -> Any:
 def parse(
     model: type[Config], data: Mapping[str, Any], where: str, error: type[UserError] = UserError
 ) -> Config:
-    """`data` as an instance of `model`; raises `error` with one line naming `where`, the key and the remedy."""
+    """`data` as an instance of `model`; raises `error` with one line: `where`, the key, the remedy."""
     try:
         return model.model_validate(dict(data))
     except ValidationError as problem:
@@ -137,7 +137,7 @@ def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """The known keys of the sub-model that `loc` leads to; empty where that cannot be told."""
     for part in loc:
         field = model.model_fields.get(str(part))
-        inner = [item for item in _models_in(field.annotation)] if field else []
+        inner = _models_in(field.annotation) if field else []
         if len(inner) != 1:
             return []
         model = inner[0]

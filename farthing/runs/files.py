@@ -18,7 +18,7 @@ Record: TypeAlias = dict[str, Any]
 
 
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `content` in one step; raises RunError (full disk, no permission), leaving the old file.
+    """Replace `path` by `content` in one step; raises RunError (full disk, ...) and leaves the old file.
 
     `durable` also waits for the disk, so that the file survives a power cut; without it the file survives the
     death of the process, which is enough for a status written many times a minute.

@@ -1,8 +1,8 @@
 """Scores are journaled before they are used, and replayed on resume.
 
 A verifier with a time limit may answer differently the second time it is asked. So that a resumed run takes
-exactly the path of the run left alone, the scores of a step are on disk before they reach an advantage; when the
-step is done again, the same samples get the same scores without asking anyone.
+exactly the path of the run left alone, the scores of a step are on disk before they reach an advantage; when
+the step is done again, the same samples get the same scores without asking anyone.
 """
 
 from collections.abc import Iterable, Sequence

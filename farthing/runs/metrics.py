@@ -1,7 +1,7 @@
 """metrics.jsonl: one record per step and stage, and the sinks that watch it.
 
-A record is {"stage", "step", "time" (unix seconds), **values}. A value that is not finite is written as null and
-its name listed under "nonfinite": a run that blew up says so in its own file.
+A record is {"stage", "step", "time" (unix seconds), **values}. A value that is not finite is written as null
+and its name listed under "nonfinite": a run that blew up says so in its own file.
 """
 
 import logging

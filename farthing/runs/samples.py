@@ -1,8 +1,8 @@
 """samples.jsonl: whole groups of samples kept for reading.
 
-One line is {"stage", "step", "problem": {..}, "prompt": str, "samples": [{"text", "reward", "advantage", "correct",
-"parts": {}, "answer", "error", "finish_reason", "tokens"}]}: all samples of a group, because a reward only means
-something beside its siblings.
+One line is {"stage", "step", "problem": {..}, "prompt": str, "samples": [{"text", "reward", "advantage",
+"correct", "parts": {}, "answer", "error", "finish_reason", "tokens"}]}: all samples of a group, because a
+reward only means something beside its siblings.
 """
 
 from collections.abc import Mapping
