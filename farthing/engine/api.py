@@ -1,0 +1,81 @@
+"""What one asks of a generator and what comes back: token ids in, token ids and their log-probabilities out.
+
+The engine knows no text, no task and no template. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+FinishReason = Literal["stop", "length", "aborted"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are drawn.
+
+    `temperature` 0 is greedy. `top_k` 0 and `top_p` 1.0 filter nothing. A token is a function of (logits, `seed`,
+    position): equal seeds and equal prompts give equal completions, whatever else is being generated.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must not be negative, is {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], is {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must not be negative, is {self.top_k}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to continue once. Several samples of a prompt are several requests with different seeds: their
+    prompt is computed once all the same."""
+
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    request_id: str = ""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """`token_ids` includes the stop token that ended it. Both lists of log-probabilities have one entry per token:
+    `logprobs` of the raw model at temperature 1, `sampling_logprobs` of the distribution the token was drawn from
+    (0.0 where the choice was greedy). `cached_tokens`: how much of the prompt was not computed again."""
+
+    request_id: str
+    token_ids: list[int]
+    logprobs: list[float]
+    sampling_logprobs: list[float]
+    finish_reason: FinishReason
+    policy_version: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One token of one request, as it is drawn; `completion` is set on the last."""
+
+    request_id: str
+    token_id: int
+    logprob: float
+    completion: Completion | None = None
+
+
+class Generator(Protocol):
+    """Whatever turns requests into completions: the native engine, a vLLM server, a test double."""
+
+    def generate(self, requests: Many[Request]) -> list[Completion]:
+        """Completions in the order of the requests."""
+        ...

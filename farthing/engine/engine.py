@@ -1,0 +1,177 @@
+"""The engine: continuous batching in one step of five statements, and the loops people call.
+
+    admit -> prefill a chunk -> make room -> decode one token a row -> hand over what has ended
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+from typing import Any
+
+import numpy as np
+import torch
+
+from farthing.engine.api import Completion, Request, TokenEvent
+from farthing.engine.blocks import BlockPool
+from farthing.engine.runner import Runner
+from farthing.engine.scheduler import Scheduler, Sequence
+from farthing.models.decoder import Decoder
+
+BLOCK_SIZE = 16
+
+
+class Engine:
+    """Generates with `model` as it is at each step; after changing its weights call `publish`.
+
+    `max_running`: sequences decoded together. `cache_tokens`: how many tokens of keys and values may be held.
+    `prefill_tokens`: prompt tokens computed between two decode steps. `keep_prefixes`: finished sequences stay as
+    donors of their prefix until room is needed (chat turns); pointless where weights change every step.
+    `tokenizer` supplies the default stop token for requests that name none.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        tokenizer: Any = None,
+        *,
+        max_running: int = 256,
+        cache_tokens: int = 1 << 18,
+        prefill_tokens: int = 4096,
+        keep_prefixes: bool = False,
+        cache_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.policy_version = model, tokenizer, 0
+        self._cache_dtype = cache_dtype
+        pool = BlockPool(-(-cache_tokens // BLOCK_SIZE), BLOCK_SIZE)
+        self.scheduler = Scheduler(pool, max_running, prefill_tokens, keep_prefixes)
+        self.runner = Runner(model, cache_dtype)
+        self._arrivals = 0
+
+    def publish(self, policy_version: int, compute_dtype: torch.dtype | None = None) -> None:
+        """New weights: refresh the compute view, forget every cached prefix."""
+        self.policy_version = policy_version
+        self.model.publish(compute_dtype)
+        for sequence in list(self.scheduler.cold):
+            self.scheduler.drop_cold(sequence)
+        self._release_dropped()
+
+    def add(self, request: Request) -> None:
+        """Queue a request. Raises EngineError if it could never fit."""
+        self._arrivals += 1
+        self.scheduler.add(Sequence(request, self._arrivals))
+
+    def abort(self, request_id: str) -> Completion | None:
+        """Stop a request wherever it is; what it had generated comes back, None if it is not here."""
+        sequence = self.scheduler.abort(request_id)
+        if sequence is None:
+            return None
+        if sequence in self.runner.slot_of:
+            self.runner.unseat(sequence)
+        return self._completion(sequence, "aborted")
+
+    def generate(self, requests: Many[Request]) -> list[Completion]:
+        """All completions, in the order of the requests."""
+        order = {}
+        for index, request in enumerate(requests):
+            self.add(request)
+            order[self._arrivals] = index
+        completions: list[Completion | None] = [None] * len(requests)
+        while not self.scheduler.is_idle:
+            for sequence, completion in self._advance():
+                if sequence.arrival in order:
+                    completions[order[sequence.arrival]] = completion
+        return [completion for completion in completions if completion is not None]
+
+    def stream(self, request: Request) -> Iterator[TokenEvent]:
+        """Token by token, for one request."""
+        self.add(request)
+        while not self.scheduler.is_idle:
+            yield from (event for event in self.step() if event.request_id == request.request_id)
+
+    def step(self) -> list[TokenEvent]:
+        """Advance everything by one token; one event for each token drawn."""
+        seats: list[tuple[str, int, float, Sequence]] = []
+        done = {sequence: completion for sequence, completion in self._advance(seats)}
+        return [TokenEvent(name, token, logprob, done.get(sequence)) for name, token, logprob, sequence in seats]
+
+    def _advance(self, seats: list[tuple[str, int, float, Sequence]] | None = None) -> list[tuple[Sequence, Completion]]:
+        self._admit()
+        self._make_room()
+        slots = self.runner.decode() if self.runner.num_decoding else np.zeros(0, np.int64)
+        decoded = [self.runner.seated[slot] for slot in slots] if seats is not None else []
+        ended = self._collect(slots, seats, decoded)
+        return ended + self._prefill(seats)
+
+    def _admit(self) -> None:
+        while (sequence := self.scheduler.admit_one()) is not None:
+            self._release_dropped()
+            self.runner.seat(sequence)
+        self._release_dropped()
+
+    def _release_dropped(self) -> None:
+        for sequence in self.scheduler.drain_dropped():
+            self.runner.release(sequence)
+
+    def _prefill(self, seats: list[tuple[str, int, float, Sequence]] | None) -> list[tuple[Sequence, Completion]]:
+        chunks = self.scheduler.chunks()
+        if not chunks:
+            return []
+        self.runner.prefill(chunks)
+        for chunk in chunks:
+            self.scheduler.prefilled(chunk)
+        ready = [chunk.sequence for chunk in chunks if chunk.is_last]
+        slots = np.array([self.runner.slot_of[sequence] for sequence in ready], np.int64)
+        for sequence in ready:
+            self.runner.columns.room[self.runner.slot_of[sequence]] = len(sequence.table) * BLOCK_SIZE
+        return self._collect(slots, seats, list(ready))
+
+    def _make_room(self) -> None:
+        """Every decoding row needs a place for the token it is about to write."""
+        columns = self.runner.columns
+        full = np.flatnonzero(columns.length[: self.runner.num_decoding] + 1 > columns.room[: self.runner.num_decoding])
+        for sequence in [self.runner.seated[slot] for slot in full]:
+            if sequence is None or sequence not in self.runner.slot_of:
+                continue
+            needed = int(columns.length[self.runner.slot_of[sequence]]) + 1
+            for victim in self.scheduler.reserve(sequence, needed):
+                self.runner.unseat(victim)
+            if sequence in self.runner.slot_of:
+                self.runner.columns.room[self.runner.slot_of[sequence]] = len(sequence.table) * BLOCK_SIZE
+        self._release_dropped()
+
+    def _collect(
+        self, slots: np.ndarray, seats: list[tuple[str, int, float, Sequence]] | None, drawn_by: Many[Sequence | None]
+    ) -> list[tuple[Sequence, Completion]]:
+        """Note what was drawn (if anybody streams) and hand over the sequences that have ended."""
+        columns = self.runner.columns
+        if seats is not None:
+            for slot, sequence in zip(slots.tolist(), drawn_by, strict=True):
+                if sequence is not None:
+                    last = columns.logprobs[slot, columns.count[slot] - 1]
+                    seats.append((sequence.request.request_id, int(columns.last[slot]), float(last), sequence))
+        ended_slots, stopped = self.runner.finished(slots)
+        # From the back, so that the row which fills the gap is one that goes on.
+        ended = [self.runner.seated[slot] for slot in ended_slots.tolist()[::-1]]
+        completions = []
+        for sequence, by_stop in zip(ended, stopped.tolist()[::-1], strict=True):
+            if sequence is not None:
+                self.runner.unseat(sequence, keep_slot=self.scheduler.keep_cold)
+                self.scheduler.finish(sequence)
+                completions.append((sequence, self._completion(sequence, "stop" if by_stop else "length")))
+        return completions
+
+    def _completion(self, sequence: Sequence, reason: Any) -> Completion:
+        return Completion(
+            sequence.request.request_id,
+            sequence.generated,
+            sequence.logprobs,
+            sequence.sampling_logprobs,
+            reason,
+            self.policy_version,
+            sequence.cached_tokens,
+        )
+
+    def check_integrity(self) -> None:
+        """The books of blocks and slots agree; raises EngineError otherwise."""
+        self.scheduler.check_integrity()

@@ -1,0 +1,192 @@
+"""Who runs next: admission by blocks, a token budget for prefill, preemption of the newest. No tensors.
+
+A sequence waits, is admitted with blocks for all it has so far plus one token, is prefilled in chunks, decodes one token
+at a time, and finishes. When decoding needs a block and none is free, cold sequences (finished, kept for their
+prefix) go first, then the newest running one is sent back to wait; it keeps its tokens and, because tokens are a
+function of (logits, seed, position), goes on exactly where it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from farthing.engine.api import Request
+from farthing.engine.blocks import BlockPool
+from farthing.errors import EngineError
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A request on its way. `generated` is filled in when the sequence leaves its slot; while it decodes, only
+    `length` (prompt and generated tokens) is kept up to date here."""
+
+    request: Request
+    arrival: int
+    generated: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    sampling_logprobs: list[float] = field(default_factory=list)
+    table: list[int] = field(default_factory=list)
+    num_computed: int = 0
+    donor: Sequence | None = None
+    cached_tokens: int = 0
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Prompt and everything generated before it last left its slot."""
+        return list(self.request.prompt_ids) + self.generated
+
+    @property
+    def num_known(self) -> int:
+        return len(self.request.prompt_ids) + len(self.generated)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens [start, end) of a sequence to prefill now; the last chunk also yields the next token."""
+
+    sequence: Sequence
+    start: int
+    end: int
+
+    @property
+    def is_last(self) -> bool:
+        return self.end == self.sequence.num_known
+
+
+class Scheduler:
+    def __init__(self, pool: BlockPool, max_running: int, prefill_tokens: int, keep_cold: bool) -> None:
+        self.pool, self.max_running, self.prefill_tokens = pool, max_running, prefill_tokens
+        self.keep_cold = keep_cold
+        self.waiting: deque[Sequence] = deque()
+        self.prefilling: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.cold: deque[Sequence] = deque()
+        self._dropped: list[Sequence] = []
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.waiting or self.prefilling or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        total = sequence.num_known + sequence.request.params.max_new_tokens
+        if self.pool.blocks_for(total) > len(self.pool.blocks):
+            raise EngineError(
+                f"request {sequence.request.request_id!r} needs {total} tokens; "
+                f"the cache holds {len(self.pool.blocks) * self.pool.block_size}"
+            )
+        self.waiting.append(sequence)
+
+    def admit_one(self) -> Sequence | None:
+        """Seat the oldest waiting sequence if there are blocks and a place for it; nobody overtakes."""
+        if not self.waiting or len(self.running) + len(self.prefilling) >= self.max_running:
+            return None
+        sequence = self.waiting[0]
+        tokens = sequence.token_ids
+        shared = self.pool.match(tokens[:-1])
+        needed = self.pool.blocks_for(len(tokens) + 1) - len(shared)
+        if needed > self.pool.num_free and not self._thaw(needed, shared):
+            return None
+        self.waiting.popleft()
+        self._seat(sequence, shared, needed)
+        self.prefilling.append(sequence)
+        return sequence
+
+    def _seat(self, sequence: Sequence, shared: list[int], needed: int) -> None:
+        donor = self.pool.blocks[shared[-1]].holders[0] if shared else None
+        sequence.donor = donor if isinstance(donor, Sequence) else None
+        sequence.num_computed = len(shared) * self.pool.block_size
+        sequence.cached_tokens = max(sequence.cached_tokens, sequence.num_computed)
+        sequence.table = self.pool.acquire(shared, needed, sequence)
+
+    def _thaw(self, needed: int, keep: list[int]) -> bool:
+        """Drop cold sequences, oldest first, until `needed` blocks are free; those that hold `keep` stay."""
+        for sequence in list(self.cold):
+            if self.pool.num_free >= needed:
+                break
+            if not set(keep) & set(sequence.table):
+                self.drop_cold(sequence)
+        return self.pool.num_free >= needed
+
+    def drop_cold(self, sequence: Sequence) -> None:
+        """Forget a finished sequence that was kept for its prefix."""
+        self.cold.remove(sequence)
+        self._release(sequence)
+        self._dropped.append(sequence)
+
+    def drain_dropped(self) -> list[Sequence]:
+        """Cold sequences dropped since the last call: their slots are to be freed."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def _release(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.table, sequence)
+        sequence.table, sequence.num_computed = [], 0
+
+    def chunks(self) -> list[Chunk]:
+        """What to prefill in this step, within the token budget, oldest first."""
+        chunks, budget = [], self.prefill_tokens
+        for sequence in self.prefilling:
+            if budget <= 0:
+                break
+            end = min(sequence.num_known, sequence.num_computed + budget)
+            chunks.append(Chunk(sequence, sequence.num_computed, end))
+            budget -= end - sequence.num_computed
+        return chunks
+
+    def prefilled(self, chunk: Chunk) -> None:
+        """A chunk is in its slot; a complete prompt becomes shareable and starts to decode."""
+        sequence = chunk.sequence
+        sequence.num_computed = chunk.end
+        if chunk.is_last:
+            self.prefilling.remove(sequence)
+            self.running.append(sequence)
+            self.pool.publish(sequence.table, sequence.token_ids, sequence)
+
+    def reserve(self, sequence: Sequence, length: int) -> list[Sequence]:
+        """Make room for `sequence` to hold `length` tokens; returns those preempted (possibly itself)."""
+        preempted: list[Sequence] = []
+        missing = self.pool.blocks_for(length) - len(sequence.table)
+        while missing > self.pool.num_free and not self._thaw(missing, []):
+            victim = max(self.running + self.prefilling, key=lambda candidate: candidate.arrival)
+            self.preempt(victim)
+            preempted.append(victim)
+            if victim is sequence:
+                return preempted
+        sequence.table += self.pool.acquire([], max(missing, 0), sequence)
+        return preempted
+
+    def preempt(self, sequence: Sequence) -> None:
+        (self.running if sequence in self.running else self.prefilling).remove(sequence)
+        self._release(sequence)
+        self.waiting.appendleft(sequence)
+
+    def finish(self, sequence: Sequence) -> bool:
+        """The sequence is done; True if its slot stays as a cold donor of its prefix."""
+        (self.running if sequence in self.running else self.prefilling).remove(sequence)
+        if self.keep_cold:
+            self.pool.publish(sequence.table, sequence.token_ids[:-1], sequence)
+            self.cold.append(sequence)
+            return True
+        self._release(sequence)
+        return False
+
+    def abort(self, request_id: str) -> Sequence | None:
+        """Take a request out, wherever it is; returns it if it was in a slot or waiting, None if it is not here."""
+        for sequence in self.waiting:
+            if sequence.request.request_id == request_id:
+                self.waiting.remove(sequence)
+                return sequence
+        for sequence in [*self.prefilling, *self.running]:
+            if sequence.request.request_id == request_id:
+                (self.running if sequence in self.running else self.prefilling).remove(sequence)
+                self._release(sequence)
+                return sequence
+        return None
+
+    def check_integrity(self) -> None:
+        """The pool's books against every sequence that holds blocks."""
+        seated = [*self.prefilling, *self.running, *self.cold]
+        self.pool.check_integrity([sequence.table for sequence in seated])
+        if any(sequence.table for sequence in self.waiting):
+            raise EngineError("a waiting sequence holds blocks")

@@ -1,0 +1,164 @@
+"""Keys and values in contiguous slots: one row per sequence, decoding rows first, longest first.
+
+PyTorch has no paged attention on CPUs, so each sequence owns a slot and the block table only keeps the books. Decoding
+rows are kept in slots [0, n) and ordered by key bucket (their length rounded up), so that attention reads plain views:
+no gather, and the padded key length of a row depends on its own length alone (batch independence).
+
+Shapes: L layers, S slots, K key heads, T tokens, D key channels, V value channels, G query heads per key head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+KEY_BUCKET = 64
+
+
+class Slots:
+    """The storage: keys [L, S, K, T, D] and values [L, S, K, T, V], grown as needed."""
+
+    def __init__(self, shapes: tuple[tuple[int, int], tuple[int, int]], layers: int, dtype: torch.dtype) -> None:
+        (key_heads, key_channels), (value_heads, value_channels) = shapes
+        self.keys = torch.zeros(layers, 0, key_heads, 0, key_channels, dtype=dtype)
+        self.values = torch.zeros(layers, 0, value_heads, 0, value_channels, dtype=dtype)
+
+    @property
+    def num_slots(self) -> int:
+        return self.keys.shape[1]
+
+    def reserve(self, num_slots: int, num_tokens: int) -> None:
+        """Room for `num_slots` sequences of `num_tokens` (rounded up to whole buckets); contents are kept.
+
+        Room for tokens grows one bucket at a time: where it equals the bucket of the rows in it, their keys are one
+        contiguous block and the batched products read them in place; with room to spare they would be copied first.
+        """
+        num_tokens = -(-num_tokens // KEY_BUCKET) * KEY_BUCKET
+        slots, tokens = self.keys.shape[1], self.keys.shape[3]
+        if num_slots <= slots and num_tokens <= tokens:
+            return
+        wanted = max(num_slots, slots), max(num_tokens, tokens)
+        self.keys = _grown(self.keys, *wanted)
+        self.values = _grown(self.values, *wanted)
+
+    def clear(self) -> None:
+        """Nobody is seated: give the room back, so that the next sequences start in the smallest bucket."""
+        self.keys, self.values = (store[:, :0, :, :0].clone() for store in (self.keys, self.values))
+
+    def permute(self, sources: list[int], targets: list[int], num_tokens: int) -> None:
+        """slot targets[i] takes over what slot sources[i] held, all at once; the first `num_tokens` tokens count."""
+        for store in (self.keys, self.values):
+            store[:, targets, :, :num_tokens] = store[:, sources, :, :num_tokens]
+
+    def copy_prefix(self, source: int, target: int, num_tokens: int) -> None:
+        """Share a prefix: its keys and values are computed once and copied."""
+        for store in (self.keys, self.values):
+            store[:, target, :, :num_tokens] = store[:, source, :, :num_tokens]
+
+
+def _grown(store: Tensor, num_slots: int, num_tokens: int) -> Tensor:
+    layers, slots, heads, tokens, channels = store.shape
+    bigger = store.new_zeros(layers, num_slots, heads, num_tokens, channels)
+    bigger[:, :slots, :, :tokens] = store
+    return bigger
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows [start, end) whose keys are padded to `num_keys`; `mask` [rows * K, 1, num_keys] hides what is not theirs."""
+
+    start: int
+    end: int
+    num_keys: int
+    mask: Tensor
+
+
+class DecodeAttend:
+    """One new token per row: rows [0, n) write to their slots and read them; rows beyond n are padding of the batch."""
+
+    def __init__(self, slots: Slots, lengths: np.ndarray) -> None:
+        self.slots, self.num_rows = slots, len(lengths)
+        self.rows = torch.arange(self.num_rows)
+        self.positions = torch.from_numpy(lengths)
+        heads = slots.keys.shape[2]
+        self.spans = [self._span(start, end, keys, heads) for start, end, keys in buckets(lengths + 1)]
+
+    def _span(self, start: int, end: int, num_keys: int, heads: int) -> Span:
+        hidden = torch.arange(num_keys) > self.positions[start:end].unsqueeze(-1)
+        mask = torch.zeros(hidden.shape, dtype=self.slots.keys.dtype).masked_fill_(hidden, float("-inf"))
+        return Span(start, end, num_keys, mask.repeat_interleave(heads, dim=0).unsqueeze(1))
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        store_k, store_v = self.slots.keys[layer], self.slots.values[layer]
+        store_k[self.rows, :, self.positions] = keys[: self.num_rows, 0].to(store_k.dtype)
+        store_v[self.rows, :, self.positions] = values[: self.num_rows, 0].to(store_v.dtype)
+        out = queries.new_zeros(*queries.shape[:3], store_v.shape[-1])
+        for span in self.spans:
+            out[span.start : span.end, 0] = _read(span, queries[span.start : span.end, 0], store_k, store_v, scale)
+        return out
+
+
+def _read(span: Span, queries: Tensor, store_k: Tensor, store_v: Tensor, scale: float) -> Tensor:
+    """softmax(q k^T) v for rows of one span: queries [n, H, D] -> [n, H, V]; scores are scaled inside the product."""
+    num_heads, key_heads = queries.shape[1], store_k.shape[1]
+    flat_q = queries.reshape(-1, num_heads // key_heads, queries.shape[-1])
+    keys = store_k[span.start : span.end].flatten(0, 1)[:, : span.num_keys]
+    values = store_v[span.start : span.end].flatten(0, 1)[:, : span.num_keys]
+    scores = torch.baddbmm(span.mask, flat_q, keys.transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(dim=-1), values).view(queries.shape[0], num_heads, -1)
+
+
+class PrefillAttend:
+    """Several new tokens per row. Row i continues at token `start` the sequence of every slot in `homes[i]` (more than
+    one where several requests spell the same text): computed once, written to all of them."""
+
+    def __init__(self, slots: Slots, homes: list[list[int]], start: int, length: int) -> None:
+        self.slots, self.start, self.end = slots, start, start + length
+        self.first = [home[0] for home in homes]
+        self.targets = [slot for home in homes for slot in home]
+        self.sources = [row for row, home in enumerate(homes) for _ in home]
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        store_k, store_v = self.slots.keys[layer], self.slots.values[layer]
+        keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        store_k[self.targets, :, self.start : self.end] = keys[self.sources].to(store_k.dtype)
+        store_v[self.targets, :, self.start : self.end] = values[self.sources].to(store_v.dtype)
+        mask = None
+        if self.start:
+            keys = store_k[self.first, :, : self.end]
+            values = store_v[self.first, :, : self.end]
+            mask = torch.ones(self.end - self.start, self.end, dtype=torch.bool).tril_(self.start)
+        out = F.scaled_dot_product_attention(
+            queries.transpose(1, 2),
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scale,
+            enable_gqa=queries.shape[2] != keys.shape[1],
+        )
+        return out.transpose(1, 2)
+
+
+def buckets(num_keys: np.ndarray) -> list[tuple[int, int, int]]:
+    """(start, end, padded keys) of runs of rows with the same bucket; rows are already ordered by bucket."""
+    padded = -(-num_keys // KEY_BUCKET) * KEY_BUCKET
+    edges = [0, *(np.flatnonzero(np.diff(padded)) + 1).tolist(), len(padded)]
+    return [(start, end, int(padded[start])) for start, end in zip(edges, edges[1:], strict=False) if end > start]
+
+
+def ordering(num_keys: np.ndarray) -> tuple[list[int], list[int]]:
+    """(sources, targets) of the fewest moves that bring rows into descending bucket order; empty when they are."""
+    padded = -(-num_keys // KEY_BUCKET)
+    wanted = np.sort(padded)[::-1]
+    misplaced = np.flatnonzero(padded != wanted)
+    if not len(misplaced):
+        return [], []
+    # Within the misplaced places, the multiset of buckets present equals the multiset wanted: match them by rank.
+    targets = misplaced[np.argsort(-wanted[misplaced], kind="stable")]
+    sources = misplaced[np.argsort(-padded[misplaced], kind="stable")]
+    return sources.tolist(), targets.tolist()
