@@ -1,0 +1,195 @@
+"""A recipe: an ordered list of stages, the task, the model and the price, all checked before anything runs.
+
+    name, seed, stages = ["tokenizer", "pretrain", "base_eval", "grpo", "final_eval"]
+    [task] [model] [cost] [track]      sections
+    [base_eval] kind = "evaluate"      one table for each stage; its kind is its name when not given
+
+What is not written is the default; the file is overridden by --set, and the seed by --seed.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from farthing import tasks
+from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, unknown
+from farthing.config import fingerprint as fingerprint_of
+from farthing.errors import RecipeError
+from farthing.stages.config import EvaluateConfig, GrpoConfig, PretrainConfig, StageConfig, TokenizerConfig
+from farthing.stages.sections import CostSection, ModelSection, TaskSection, TrackSection
+
+KINDS: dict[str, type[StageConfig]] = {
+    "tokenizer": TokenizerConfig,
+    "pretrain": PretrainConfig,
+    "grpo": GrpoConfig,
+    "evaluate": EvaluateConfig,
+}
+SECTIONS = ("task", "model", "cost", "track")
+MAKES_MODEL = ("pretrain", "grpo")
+
+
+class Head(Strict):
+    """The keys at the top of a recipe."""
+
+    name: str = Field(min_length=1, description="What the run is called.")
+    seed: int = Field(0, ge=0, lt=2**63, description="The only source of chance.")
+    stages: list[str] = Field(min_length=1, description="The stages in their order.")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a recipe."""
+
+    name: str
+    kind: str
+    config: StageConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that has been checked."""
+
+    name: str
+    seed: int
+    stages: tuple[Stage, ...]
+    task: TaskSection
+    model: ModelSection
+    cost: CostSection
+    track: TrackSection
+
+    def stage(self, name: str) -> Stage:
+        """The stage called `name`."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value as plain JSON values, defaults written out, None left out."""
+        head = {"name": self.name, "seed": self.seed, "stages": [stage.name for stage in self.stages]}
+        sections = {name: _plain(getattr(self, name)) for name in SECTIONS}
+        stages = {stage.name: {"kind": stage.kind, **_plain(stage.config)} for stage in self.stages}
+        return {**head, **sections, **stages}
+
+    def fingerprint(self) -> str:
+        """sha256 of the resolved recipe."""
+        return fingerprint_of(self.resolved())
+
+    def extendable(self, key: str, old: Any, new: Any) -> bool:
+        """Whether a run of this recipe may be continued although `key` changed: price, trackers, more steps."""
+        table, _, name = key.partition(".")
+        if table in ("cost", "track"):
+            return True
+        config = next((stage.config for stage in self.stages if stage.name == table), None)
+        grows = isinstance(old, int) and isinstance(new, int) and new > old
+        return config is not None and name in config.EXTENDABLE and grows
+
+
+def _plain(config: Strict) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def read(path: str | Path, overrides: Iterable[str] = (), seed: int | None = None) -> Recipe:
+    """The recipe in a TOML file, with "a.b=value" overrides; raises RecipeError or TaskError, one line each."""
+    data = apply_overrides(load_toml(path, RecipeError), overrides, RecipeError)
+    if seed is not None:
+        data["seed"] = seed
+    return from_dict(data, str(path))
+
+
+def from_dict(data: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from its tables; `where` opens every complaint."""
+    head = parse(Head, {key: data[key] for key in Head.model_fields if key in data}, where, RecipeError)
+    _check_names(head.stages, where)
+    for name in head.stages:
+        _check_kind(name, data.get(name, {}), where)
+    _check_tables(data, head.stages, where)
+    stages = tuple(_stage(name, data.get(name, {}), where) for name in head.stages)
+    for section in ("task", "model"):
+        if section not in data:
+            raise RecipeError(f"{where}: missing table [{section}]")
+    recipe = Recipe(
+        name=head.name,
+        seed=head.seed,
+        stages=stages,
+        task=parse(TaskSection, data["task"], f"{where}: [task]", RecipeError),
+        model=parse(ModelSection, data["model"], f"{where}: [model]", RecipeError),
+        cost=parse(CostSection, data.get("cost", {}), f"{where}: [cost]", RecipeError),
+        track=parse(TrackSection, data.get("track", {}), f"{where}: [track]", RecipeError),
+    )
+    _check_order(recipe, where)
+    tasks.load(recipe.task.name, **recipe.task.settings)
+    return recipe
+
+
+def _check_names(names: list[str], where: str) -> None:
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise RecipeError(f'{where}: a stage cannot be called "{name}"; use letters, digits, _ and -')
+        if name in SECTIONS or name in Head.model_fields or name in ("base", "final"):
+            raise RecipeError(f'{where}: a stage cannot be called "{name}", that name is taken')
+        if names.count(name) > 1:
+            raise RecipeError(
+                f'{where}: stages: "{name}" is there twice; give the second another name and a kind'
+            )
+
+
+def _check_tables(data: Mapping[str, Any], names: list[str], where: str) -> None:
+    """Every key at the top is known, and every table is one."""
+    known = [*Head.model_fields, *SECTIONS, *names]
+    for key, value in data.items():
+        if key not in known:
+            if isinstance(value, dict) and (key in KINDS or "kind" in value) and not nearest(key, known):
+                raise RecipeError(f'{where}: [{key}] is not carried out; add "{key}" to stages or delete it')
+            raise RecipeError(
+                f"{where}: {unknown(key, known, 'table' if isinstance(value, dict) else 'key')}"
+            )
+        if key not in Head.model_fields and not isinstance(value, dict):
+            raise RecipeError(f"{where}: {key} must be a table, [{key}]")
+
+
+def _check_kind(name: str, table: Any, where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"{where}: {name} must be a table, [{name}]")
+    if "kind" in table and table["kind"] not in list(KINDS):
+        raise RecipeError(f"{where}: [{name}]: {unknown(str(table['kind']), KINDS, 'kind')}")
+    if "kind" not in table and name not in KINDS:
+        close = nearest(name, KINDS)
+        remedy = f'did you mean "{close}"?' if close else f"give [{name}] a kind: {', '.join(KINDS)}"
+        raise RecipeError(f'{where}: stages: no kind of stage is called "{name}"; {remedy}')
+
+
+def _stage(name: str, table: Mapping[str, Any], where: str) -> Stage:
+    kind = table.get("kind", name)
+    settings = {key: value for key, value in table.items() if key != "kind"}
+    return Stage(name, kind, parse(KINDS[kind], settings, f"{where}: [{name}]", RecipeError))
+
+
+def _check_order(recipe: Recipe, where: str) -> None:
+    """Each stage finds what it needs: a tokenizer before pretraining, a model before learning and evaluation."""
+    starts = recipe.model.path is not None
+    done: list[Stage] = []
+    for stage in recipe.stages:
+        has_tokenizer = starts or any(before.kind == "tokenizer" for before in done)
+        models = [before.name for before in done if before.kind in MAKES_MODEL]
+        if stage.kind == "tokenizer" and starts:
+            raise RecipeError(
+                f"{where}: [{stage.name}]: model.path brings its own tokenizer; drop this stage"
+            )
+        if stage.kind == "pretrain" and not has_tokenizer:
+            raise RecipeError(f"{where}: [{stage.name}] needs a tokenizer: put a tokenizer stage before it")
+        if stage.kind in ("grpo", "evaluate") and not starts and not models:
+            raise RecipeError(
+                f"{where}: [{stage.name}] comes before there is a model: put a pretrain stage before it, "
+                "or give model.path"
+            )
+        if isinstance(stage.config, EvaluateConfig):
+            _check_evaluated(stage.config.model, stage.name, models, where)
+        done.append(stage)
+
+
+def _check_evaluated(model: str, stage: str, models: list[str], where: str) -> None:
+    if model not in ("base", "final", *models):
+        choices = ["base", "final", *models]
+        raise RecipeError(f"{where}: [{stage}]: {unknown(model, choices, 'model')}")
