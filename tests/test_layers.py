@@ -1,8 +1,8 @@
 """The layers of the package, held as data: lower layers never import higher ones, in functions included.
 
 A unit is the longest entry of LAYERS that is a prefix of a module's name. A unit may import any unit of a
-lower layer, itself, and the siblings of its own layer that SIBLINGS lists. `TYPE_CHECKING` imports count (they
-tie two modules together as much as any other), and so do module names written as strings in lazy tables.
+lower layer, itself, and the siblings of its own layer that SIBLINGS lists. `TYPE_CHECKING` imports count
+(they tie modules together as much as any other), and so do module names written as strings in lazy tables.
 
 Not covered: names put together at run time, and imports through a third package.
 """
@@ -21,7 +21,7 @@ PACKAGE = ROOT / "farthing"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config"),
     ("text", "algorithms", "runs", "models.config", "models.arithmetic"),
-    ("models", "data", "tasks", "engine", "cost.hardware", "cost.ledger"),
+    ("models", "data", "tasks", "engine", "cost"),
     ("learner", "rollout"),
     ("backends",),
     ("stages",),

@@ -1,0 +1,1 @@
+"""The commands: each a page that reads its arguments, calls one function below it and prints what came back."""

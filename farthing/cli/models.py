@@ -1,0 +1,77 @@
+"""From what a person typed to a model that can be asked: a model directory, or a run and then its final model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farthing.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from farthing.engine.engine import Engine
+    from farthing.text.tokenizer import Tokenizer
+
+CARD = "farthing.json"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to answer. `card` is what the run that made it wrote beside it: its task, its length."""
+
+    directory: Path
+    model: Any
+    tokenizer: "Tokenizer"
+    engine: "Engine"
+    card: dict[str, Any]
+
+    @property
+    def max_new_tokens(self) -> int:
+        """How long it was brought up to write; 512 where nobody said."""
+        return int(self.card.get("max_new_tokens", 512))
+
+
+def model_directory(path: Path) -> Path:
+    """The directory with the weights: `path` itself, or the final model of the run that `path` is.
+
+    Raises CheckpointError with what to type instead.
+    """
+    if (path / "config.json").is_file() and not (path / "recipe.toml").is_file():
+        return path
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such directory")
+    if (path / "base" / "config.json").is_file():
+        raise CheckpointError(
+            f"{path}: this run has no final model yet; its base is {path / 'base'}, and the same `farthing run` goes on"
+        )
+    if (path / "recipe.toml").is_file():
+        raise CheckpointError(f"{path}: this run has no model yet; the same `farthing run` goes on")
+    raise CheckpointError(f"{path}: neither a model directory (config.json and weights) nor a run directory")
+
+
+def open_model(path: Path) -> Opened:
+    """Load the model at `path` and put an engine around it; raises CheckpointError."""
+    directory = model_directory(path)
+    import farthing
+
+    model, tokenizer = farthing.load_model(directory)
+    if tokenizer is None:
+        raise CheckpointError(
+            f"{directory}: there is no tokenizer (tokenizer.json), so text means nothing to it"
+        )
+    return Opened(directory, model, tokenizer, farthing.Engine(model, tokenizer), read_card(directory))
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """The contents of farthing.json; empty for a model that farthing did not make."""
+    path = directory / CARD
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise CheckpointError(f"{path}: not JSON; delete it to use the model without it") from None
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path}: expected an object; delete the file to use the model without it")
+    return card

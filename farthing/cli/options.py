@@ -1,0 +1,37 @@
+"""Arguments that several commands share, so that one word means one thing everywhere."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from farthing.errors import UserError
+
+ModelPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model directory, or a run directory: then its final model.")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same output.")]
+Temperature = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token.")
+]
+TaskSettings = Annotated[
+    list[str] | None,
+    typer.Option("--task-set", metavar="KEY=VALUE", help="A setting of the taskset; may be repeated."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="End with one line of JSON on stdout, and nothing after it.")
+]
+
+
+def task_settings(items: Iterable[str] | None) -> dict[str, Any]:
+    """["count=4", "prompt=full"] -> {"count": 4, "prompt": "full"}; values are TOML, bare words are strings."""
+    from farthing.config import apply_overrides
+
+    items = list(items or ())
+    for item in items:
+        key, equals, _ = item.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--task-set {item}: expected KEY=VALUE, for example --task-set count=4")
+    return apply_overrides({}, items)
