@@ -1,7 +1,8 @@
-"""Counted randomness: the n-th draw is a function of a key and n, so a problem depends on nothing but its name.
+"""Counted randomness: the n-th draw is a function of a key and n, so a problem depends on nothing but its
+name.
 
-Python's `random` may change its algorithms between versions; these draws are sha256 of the key and a counter, and stay
-the same everywhere.
+Python's `random` may change its algorithms between versions; these draws are sha256 of the key and a
+counter, and stay the same everywhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a task is: problems that can be drawn, put into words, and checked.
 
-A taskset is data plus a check that its own gold answers pass. It knows nothing of models, tokens or training, and
-imports no torch: a problem is a JSON object, a completion is text, a verdict is a `Score`.
+A taskset is data plus a check that its own gold answers pass. It knows nothing of models, tokens or
+training, and imports no torch: a problem is a JSON object, a completion is text, a verdict is a `Score`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Message(TypedDict):
 class Score:
     """The verdict on one completion.
 
-    `correct` is 1.0, 0.0 or something between for graded tasks, and None when the check itself failed: then `error`
-    says why, and the sample must be left out of the reward, never counted as wrong.
-    `parts` holds the components by name (`accuracy`, `format`, ...), each logged apart by the learner.
-    `answer` is the canonical form of the given answer: equal strings are equivalent answers, so it is what majority
-    voting counts. None when no answer could be parsed.
+    `correct` is 1.0, 0.0 or something between for graded tasks, and None when the check itself failed: then
+    `error` says why, and the sample must be left out of the reward, never counted as wrong. `parts` holds
+    the components by name (`accuracy`, `format`, ...), each logged apart by the learner. `answer` is the
+    canonical form of the given answer: equal strings are equivalent answers, so it is what majority voting
+    counts. None when no answer could be parsed.
     """
 
     correct: float | None
@@ -52,8 +52,8 @@ class Score:
 class Taskset(ABC):
     """A family of problems with a split, a wording and a check.
 
-    `problem` is a pure function of the settings, the split and the index: no state, no clock, no call order. Train and
-    held-out problems are disjoint in the sense that each taskset documents.
+    `problem` is a pure function of the settings, the split and the index: no state, no clock, no call
+    order. Train and held-out problems are disjoint in the sense that each taskset documents.
     """
 
     name: ClassVar[str]
@@ -64,7 +64,8 @@ class Taskset(ABC):
 
     @abstractmethod
     def problem(self, split: Split, index: int) -> Problem:
-        """The problem at `index` of the split, as a JSON object: the keyword arguments of the methods below."""
+        """The problem at `index` of the split, as a JSON object: the keyword arguments of the methods
+        below."""
 
     @abstractmethod
     def messages(self, **problem: Any) -> list[Message]:
@@ -72,14 +73,15 @@ class Taskset(ABC):
 
     @abstractmethod
     def gold(self, **problem: Any) -> str:
-        """A whole completion that must score 1. Only for checking the check, never for a training corpus."""
+        """A whole completion that must score 1. Only for checking the check, never for a training
+        corpus."""
 
     @abstractmethod
     def score(self, completion: str, **problem: Any) -> Score:
-        """The verdict on `completion`: the whole assistant turn as text, without the end token but with whatever the
-        chat template had already written for it (such as `<think>`)."""
+        """The verdict on `completion`: the whole assistant turn as text, without the end token but with
+        whatever the chat template had already written for it (such as `<think>`)."""
 
     def score_many(self, pairs: Sequence[tuple[str, Problem]]) -> list[Score]:
-        """Verdicts in the order of `pairs` (completion, problem). Tasksets whose check runs in workers override this
-        to run them side by side."""
+        """Verdicts in the order of `pairs` (completion, problem). Tasksets whose check runs in workers
+        override this to run them side by side."""
         return [self.score(completion, **problem) for completion, problem in pairs]

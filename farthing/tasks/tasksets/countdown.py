@@ -1,11 +1,13 @@
 """Countdown: combine all the given numbers into the target with + - x and exact division.
 
-Numbers are drawn uniformly and independently from 1..max_number; the target is drawn uniformly from the integers in
-1..max_target that can be reached when every number is used exactly once and every division leaves no remainder
-(differences may be negative on the way). Numbers from which no such target can be reached are drawn again.
+Numbers are drawn uniformly and independently from 1..max_number; the target is drawn uniformly from the
+integers in 1..max_target that can be reached when every number is used exactly once and every division
+leaves no remainder (differences may be negative on the way). Numbers from which no such target can be
+reached are drawn again.
 
-The split is by numbers: a multiset is held out if and only if the first byte of sha256 of its sorted numbers written
-"3,5,7" is below 26, about one in ten. Held-out numbers never occur in train, with any target.
+The split is by numbers: a multiset is held out if and only if the first byte of sha256 of its sorted
+numbers written "3,5,7" is below 26, about one in ten. Held-out numbers never occur in train, with any
+target.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ _FULL_PROMPT = (
 
 
 class Settings(BaseModel):
-    """`count=4, max_number=100` is TinyZero's setting; `prompt="full"` spells out the rules and the answer's form for
-    models that were not brought up on this task."""
+    """`count=4, max_number=100` is TinyZero's setting; `prompt="full"` spells out the rules and the
+    answer's form for models that were not brought up on this task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +64,8 @@ def _splits(ordered: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[i
 
 @lru_cache(maxsize=16384)
 def reachable(ordered: tuple[int, ...]) -> dict[int, str]:
-    """Integer values of all expressions that use each of the sorted numbers once, with one expression for each.
+    """Integer values of all expressions that use each of the sorted numbers once, with one expression for
+    each.
 
     Every division is exact over the integers; values on the way may be negative or zero.
     """

@@ -1,4 +1,5 @@
-"""The countdown check: an expression that uses each given number exactly once and has the target as its exact value."""
+"""The countdown check: an expression that uses each given number exactly once and has the target as its
+exact value."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from farthing.tasks.verifiers.expressions import Expression, ExpressionError, pa
 
 
 class Verdict(NamedTuple):
-    """`answer` is the canonical form for voting (see `canonical`), None when there is no expression to judge."""
+    """`answer` is the canonical form for voting (see `canonical`), None when there is no expression to
+    judge."""
 
     correct: bool
     answer: str | None
@@ -18,8 +20,8 @@ class Verdict(NamedTuple):
 def verify(answer: str | None, numbers: Sequence[int], target: int) -> Verdict:
     """Judge the text of an answer.
 
-    Values are exact rationals. `3*8 = 24` is read as the expression `3*8` if what follows `=` is a plain number equal
-    to its value, and as no expression otherwise.
+    Values are exact rationals. `3*8 = 24` is read as the expression `3*8` if what follows `=` is a plain
+    number equal to its value, and as no expression otherwise.
     """
     if answer is None:
         return Verdict(False, None)
@@ -34,9 +36,10 @@ def verify(answer: str | None, numbers: Sequence[int], target: int) -> Verdict:
 def canonical(expression: Expression, numbers: Sequence[int]) -> str:
     """The class of answers this check cannot tell apart.
 
-    That is the value, when every number is used exactly once; otherwise the value and the numbers used. So all right
-    answers vote together however they are written, and an answer that breaks the rule never votes with one that keeps
-    it. Nothing of the target enters: the form can be computed by someone who does not know which answer is right.
+    That is the value, when every number is used exactly once; otherwise the value and the numbers used. So
+    all right answers vote together however they are written, and an answer that breaks the rule never votes
+    with one that keeps it. Nothing of the target enters: the form can be computed by someone who does not
+    know which answer is right.
     """
     if sorted(expression.numbers) == sorted(numbers):
         return expression.value_text

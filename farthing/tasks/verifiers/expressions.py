@@ -1,6 +1,7 @@
 """Arithmetic expressions: a small recursive-descent parser, exact rational values, hard limits, no `eval`.
 
-The text comes from a model in training, so it is hostile by accident: every cost is bounded before it is paid.
+The text comes from a model in training, so it is hostile by accident: every cost is bounded before it is
+paid.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What an expression says: its exact value in lowest terms with a positive denominator (None when it divides by
-    zero) and the numbers it uses, in the order written."""
+    """What an expression says: its exact value in lowest terms with a positive denominator (None when it
+    divides by zero) and the numbers it uses, in the order written."""
 
     value: Ratio | None
     numbers: tuple[int, ...]
@@ -45,10 +46,12 @@ class Expression:
 
 
 def parse(text: str) -> Expression:
-    """Read `text` as sums, differences, products and quotients of whole numbers, with brackets and unary minus.
+    """Read `text` as sums, differences, products and quotients of whole numbers, with brackets and unary
+    minus.
 
-    Left-associative with the usual precedence. Accepted spellings: `* x × ·`, `/ ÷`, `- −`, and square or curly brackets.
-    Raises ExpressionError for anything else; costs at most a few hundred steps whatever the text.
+    Left-associative with the usual precedence. Accepted spellings: `* x × ·`, `/ ÷`, `- −`, and square or
+    curly brackets. Raises ExpressionError for anything else; costs at most a few hundred steps whatever the
+    text.
     """
     if len(text) > MAX_CHARS:
         raise ExpressionError(f"longer than {MAX_CHARS} characters")
@@ -76,7 +79,8 @@ def _tokens(text: str) -> list[str | int]:
 
 
 class _Parser:
-    """Evaluates while it reads; a value is (numerator, denominator), or None once something was divided by zero."""
+    """Evaluates while it reads; a value is (numerator, denominator), or None once something was divided by
+    zero."""
 
     def __init__(self, tokens: list[str | int]) -> None:
         self.tokens = tokens

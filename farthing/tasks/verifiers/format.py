@@ -1,6 +1,7 @@
 """Where the answer is in a completion, and whether the completion has the asked form.
 
-The asked form: `<think>` thinking `</think>`, then `<answer>` answer `</answer>`, and nothing else but white space.
+The asked form: `<think>` thinking `</think>`, then `<answer>` answer `</answer>`, and nothing else but
+white space.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Parts(NamedTuple):
 
 
 def take_apart(completion: str) -> Parts:
-    """Split a completion. The answer is the last closed `<answer>` after the thinking; several of them are not well
-    formed, and only the last counts, so that listing guesses gains nothing."""
+    """Split a completion. The answer is the last closed `<answer>` after the thinking; several of them are
+    not well formed, and only the last counts, so that listing guesses gains nothing."""
     head, closed, tail = completion.partition("</think>")
     thinking = head.partition("<think>")[2] if closed and "<think>" in head else None
     body = tail if closed else completion
