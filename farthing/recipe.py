@@ -140,7 +140,7 @@ def _check_tables(data: Mapping[str, Any], names: list[str], where: str) -> None
     known = [*Head.model_fields, *SECTIONS, *names]
     for key, value in data.items():
         if key not in known:
-            if isinstance(value, dict) and (key in KINDS or "kind" in value) and not nearest(key, known):
+            if key in KINDS or (isinstance(value, dict) and value.get("kind") in list(KINDS)):
                 raise RecipeError(f'{where}: [{key}] is not carried out; add "{key}" to stages or delete it')
             raise RecipeError(
                 f"{where}: {unknown(key, known, 'table' if isinstance(value, dict) else 'key')}"

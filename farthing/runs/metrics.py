@@ -7,9 +7,10 @@ and its name listed under "nonfinite": a run that blew up says so in its own fil
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from farthing.runs.files import JsonLines, Record, read_lines
 
@@ -26,24 +27,56 @@ class Sink(Protocol):
         """Flush and let go."""
 
 
-class MetricsLog:
-    """The metrics file of a run; every record goes to the file first and then to each sink."""
+@runtime_checkable
+class StageSink(Sink, Protocol):
+    """A sink that also wants to know how far a stage has to go."""
 
-    def __init__(self, path: str | Path, sinks: Iterable[Sink] = ()) -> None:
+    def begin(self, about: Record) -> None:
+        """A stage begins or goes on: {"stage", "kind", "step", "steps", ...}."""
+
+
+class MetricsLog:
+    """The metrics file of a run; every record goes to the file first and then to each sink.
+
+    `extra` gives values to add to every record, such as the cost so far: {"cost/money": .., "cost/wall_s": ..}.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sinks: Iterable[Sink] = (),
+        extra: Callable[[], Mapping[str, float]] | None = None,
+    ) -> None:
         self._file = JsonLines(path)
         self._sinks = list(sinks)
+        self._extra = extra
+
+    def begin(self, stage: str, *, kind: str, steps: int, step: int = 0, **about: Any) -> None:
+        """Tell the sinks that `stage` begins (or goes on after `step`) and has `steps` steps; nothing is logged.
+
+        `about` may say more, such as currency = "EUR" for the live view.
+        """
+        record = {"stage": stage, "kind": kind, "step": step, "steps": steps, **about}
+        for sink in list(self._sinks):
+            if isinstance(sink, StageSink):
+                self._guarded(sink, partial(sink.begin, record))
 
     def log(self, stage: str, step: int, values: Mapping[str, float]) -> Record:
         """Append the values of one step (anything `float()` takes) and return the record as written."""
-        record = make_record(stage, step, values, time.time())
+        extra = self._extra() if self._extra else {}
+        record = make_record(stage, step, {**values, **extra}, time.time())
         self._file.append(record)
         for sink in list(self._sinks):
-            try:
-                sink.write(record)
-            except Exception:  # a view must not end a run that has cost hours; the log keeps the traceback
-                _log.exception("%s failed and is switched off; metrics.jsonl goes on", type(sink).__name__)
-                self._sinks.remove(sink)
+            self._guarded(sink, partial(sink.write, record))
         return record
+
+    def _guarded(self, sink: Sink, action: Callable[[], None]) -> None:
+        """A view must not end a run that has cost hours: it is switched off, and the log keeps the traceback."""
+        try:
+            action()
+        except Exception:
+            _log.exception("%s failed and is switched off; metrics.jsonl goes on", type(sink).__name__)
+            self._sinks.remove(sink)
 
     def truncate(self, stage: str, step: int | None) -> int:
         """Drop what `stage` logged after `step` (everything for None): a resumed run will log it again."""
@@ -51,11 +84,8 @@ class MetricsLog:
 
     def close(self) -> None:
         self._file.close()
-        for sink in self._sinks:
-            try:
-                sink.close()
-            except Exception:
-                _log.exception("%s could not be closed", type(sink).__name__)
+        for sink in list(self._sinks):
+            self._guarded(sink, sink.close)
         self._sinks.clear()
 
 
