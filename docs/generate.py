@@ -17,10 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
+from farthing import recipe
 from farthing.cli.main import COMMANDS, GROUPS
-from farthing.stages import config as stages
+from farthing.config import to_toml
+from farthing.stages.config import PRESETS
 
 DOCS = Path(__file__).resolve().parent
 
@@ -73,14 +74,18 @@ def signature(command: Callable[..., Any]) -> list[inspect.Parameter]:
 def argument(parameter: inspect.Parameter) -> tuple[str, str, str]:
     """One row: how it is written, what it means, what happens without it."""
     kind, info = typing.get_args(parameter.annotation)[:2]
-    required = parameter.default is inspect.Parameter.empty
-    declared = " / ".join(info.param_decls or ())
+    # Inside Annotated the first declaration of an option sits where its default would be.
+    given = [info.default, *(info.param_decls or ())]
+    declared = " / ".join(name for name in given if isinstance(name, str) and name.startswith("-"))
     value = info.metavar or ("" if kind is bool else type_word(kind))
     shown = f"{declared} {value}".strip() if declared else info.metavar or parameter.name.upper()
-    default = (
-        "required" if required else "" if parameter.default in (None, False) else f"`{parameter.default}`"
-    )
-    return f"`{shown}`", info.help or "", default
+    return f"`{shown}`", info.help or "", default_of_argument(parameter.default)
+
+
+def default_of_argument(value: Any) -> str:
+    if value is inspect.Parameter.empty:
+        return "required"
+    return "" if value is None or value is False else f"`{str(value).lower()}`"
 
 
 def type_word(kind: Any) -> str:
@@ -92,23 +97,37 @@ def type_word(kind: Any) -> str:
 # ---- docs/recipes-reference.md
 
 
+def recipe_tables() -> dict[str, type[BaseModel]]:
+    """Each table a recipe may have, in the order of the page, with the class that reads it."""
+    sections = {f"[{name}]": recipe.Recipe.__annotations__[name] for name in recipe.SECTIONS}
+    stages = {f'[stage], kind = "{kind}"': config for kind, config in recipe.KINDS.items()}
+    return {"At the top": recipe.Head, **sections, **stages}
+
+
 def recipe_reference() -> str:
-    """Every configuration class of farthing.stages.config, in the order it is written there."""
-    classes = [
-        value
-        for value in vars(stages).values()
-        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == stages.__name__
-    ]
-    return "\n" + "".join(config_section(model) for model in classes)
+    return "\n" + "".join(config_section(title, model) for title, model in recipe_tables().items())
 
 
-def config_section(model: type[BaseModel]) -> str:
-    rows = [
+def config_section(title: str, model: type[BaseModel]) -> str:
+    opening = r'^(\[\w+\]|kind = "\w+"): (.)'  # the class says what the heading says already
+    about = re.sub(opening, lambda match: match[2].upper(), inspect.cleandoc(model.__doc__ or ""))
+    grows = sorted(getattr(model, "EXTENDABLE", ()))
+    if grows:
+        about += f"\n\nA finished run goes on when this is raised: {', '.join(f'`{key}`' for key in grows)}."
+    rows: list[tuple[object, ...]] = [
         (f"`{name}`", type_name(field.annotation), limits(field), default_of(field), field.description or "")
         for name, field in model.model_fields.items()
     ]
-    body = table(("key", "type", "limits", "default", "meaning"), list(rows)) if rows else ""
-    return f"## {model.__name__}\n\n{inspect.getdoc(model) or ''}\n\n{body}\n"
+    return f"## {title}\n\n{about}\n\n{table(('key', 'type', 'limits', 'default', 'meaning'), rows)}\n"
+
+
+def preset_reference() -> str:
+    """What each `algorithm` of a grpo stage sets."""
+    rows: list[tuple[object, ...]] = [
+        (f"`{name}`", ", ".join(f"`{key} = {toml(value)}`" for key, value in preset.items()))
+        for name, preset in PRESETS.items()
+    ]
+    return "\n" + table(("algorithm", "sets"), rows)
 
 
 def type_name(annotation: Any) -> str:
@@ -141,20 +160,22 @@ def limits(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    if field.default_factory is not None:
-        return "its own defaults"
-    if field.default is PydanticUndefined:
+    if field.is_required():
         return "required"
-    if field.default is None:
-        return ""
-    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default!r}`"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return "" if value is None or isinstance(value, BaseModel) else f"`{toml(value)}`"
+
+
+def toml(value: Any) -> str:
+    """A value as it is written in a recipe."""
+    return to_toml({"x": [value]}).removeprefix("x = [").strip().removesuffix("]")
 
 
 def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should read now."""
     parts = {
         DOCS / "cli.md": {"commands": command_reference()},
-        DOCS / "recipes-reference.md": {"stages": recipe_reference()},
+        DOCS / "recipes-reference.md": {"tables": recipe_reference(), "presets": preset_reference()},
     }
     return {path: fill(path.read_text(encoding="utf-8"), found) for path, found in parts.items()}
 

@@ -31,11 +31,8 @@ def test_generated_parts_are_what_the_code_says(generator: ModuleType) -> None:
 
 def test_every_recipe_key_says_what_it_means(generator: ModuleType) -> None:
     wordless = [
-        f"{name}.{key}"
-        for name, model in vars(generator.stages).items()
-        if isinstance(model, type)
-        and issubclass(model, generator.BaseModel)
-        and model.__module__ == generator.stages.__name__
+        f"{title}: {key}"
+        for title, model in generator.recipe_tables().items()
         for key, field in model.model_fields.items()
         if not field.description
     ]

@@ -27,7 +27,11 @@ def chat(
         bool, typer.Option("--thinking/--no-thinking", help="Ask the model to think before it answers.")
     ] = True,
 ) -> None:
-    """Talk to a model; its thinking is dimmed, its answer plain."""
+    """Talk to a model, its thinking shown.
+
+    The thinking is dimmed, the answer plain. A model that knows one kind of problem offers some, and says after each
+    reply whether it was right.
+    """
     from farthing.cli.conversation import Conversation
     from farthing.cli.models import open_model
 

@@ -22,7 +22,10 @@ def generate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model one thing; a model without a chat template continues the text."""
+    """Ask a model one thing.
+
+    The prompt is put to it as a message; a model without a chat template continues the text, and so does --raw.
+    """
     from farthing.cli.models import open_model
     from farthing.cli.replies import Reply, chat_prompt, text_prompt
 

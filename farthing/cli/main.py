@@ -29,7 +29,7 @@ COMMANDS: dict[str, Command] = {
 GROUPS: dict[str, dict[str, Command]] = {
     "tasks": {"list": tasks.list_tasksets, "check": tasks.check},
 }
-GROUP_HELP = {"tasks": "The tasksets: which there are, and proof that they accept their own answers."}
+GROUP_HELP = {"tasks": "List the tasksets, or check one."}
 
 # The failures of a machine that a person can mend without reading our code.
 _MENDABLE = {
@@ -39,6 +39,10 @@ _MENDABLE = {
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
 }
+
+
+# The root of what the argument parser raises; typer keeps it in a module whose name has changed before.
+_BadUsage = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def _say(line: object) -> None:
@@ -79,18 +83,20 @@ def _version(asked: bool) -> None:
 
 
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Build a reasoning model of your own for a fraction of the cost."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _typer(**settings: Any) -> typer.Typer:
     """Plain help (rich would double the time of `--help`) and plain tracebacks (each is a bug to report)."""
     return typer.Typer(
         add_completion=False,
-        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -101,7 +107,7 @@ def _typer(**settings: Any) -> typer.Typer:
 def build() -> typer.Typer:
     """The whole command line."""
     app = _typer(name="farthing")
-    app.callback()(_root)
+    app.callback(invoke_without_command=True)(_root)
     for name, command in COMMANDS.items():
         app.command(name)(guarded(command))
     for group, members in GROUPS.items():
@@ -112,6 +118,22 @@ def build() -> typer.Typer:
     return app
 
 
+def run_command_line(arguments: list[str] | None = None) -> int:
+    """Carry out one command line (the process's own when None is given) and return its exit code."""
+    try:
+        code = build()(arguments, prog_name="farthing", standalone_mode=False)
+    except _BadUsage as error:
+        context = getattr(error, "ctx", None)
+        _say(
+            f"{error.format_message().rstrip('.')}; try: {context.command_path if context else 'farthing'} --help"
+        )
+        return 2
+    except typer.Abort:
+        _say("interrupted")
+        return 130
+    return code if isinstance(code, int) else 0
+
+
 def main() -> None:
     """The console script."""
-    build()(prog_name="farthing")
+    sys.exit(run_command_line())

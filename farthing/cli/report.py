@@ -14,7 +14,10 @@ def report(
         Path | None, typer.Option("--out", help="Where to write it; RUN/report.html when not given.")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML file: curves, samples, evaluations, cost."""
+    """Write the HTML report of a run.
+
+    One self-contained file: curves, samples, evaluations, cost. Its path is printed.
+    """
     from farthing.report.page import write_report
 
     print(write_report(run, out))

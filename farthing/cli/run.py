@@ -22,7 +22,11 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Instead of a recipe's value; may be repeated."),
     ] = None,
 ) -> None:
-    """Carry out a recipe, stage by stage; the same command again goes on where it was."""
+    """Carry out a recipe, or go on with it.
+
+    Stage by stage, into a run directory. After any interruption the same command goes on exactly where it was; after
+    the end it does too, if the recipe now asks for more steps.
+    """
     from farthing.cli.live import live_view
     from farthing.cli.summary import print_summary
     from farthing.pipeline import run_recipe

@@ -8,7 +8,7 @@ from farthing.cli.options import TaskSettings, task_settings
 
 
 def list_tasksets() -> None:
-    """List the tasksets, each with the first line of its description."""
+    """List the tasksets by name."""
     from importlib import import_module
 
     from farthing.tasks import TASKSETS
@@ -24,7 +24,10 @@ def check(
     task_set: TaskSettings = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Problems to try from each split.")] = 200,
 ) -> None:
-    """Prove that a taskset accepts its own gold answers; exit code 2 names the first problem where it does not."""
+    """Prove that a taskset accepts its own gold answers.
+
+    Exit code 2 names the first problem where it does not.
+    """
     from farthing.tasks.check import check_taskset
 
     report = check_taskset(name, task_settings(task_set), n)
