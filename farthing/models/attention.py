@@ -23,9 +23,7 @@ class Attend(Protocol):
     Implementations: `causal` here (whole rows, training); the engine's slots; the learner's shared prompts.
     """
 
-    def __call__(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float
-    ) -> Tensor: ...
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor: ...
 
 
 def causal(layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -77,5 +75,3 @@ def cached_shapes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]
     """((key heads, key channels), (value heads, value channels)) that one token leaves in the cache per layer."""
     shape = (config.num_key_value_heads, config.head_dim)
     return shape, shape
-
-

@@ -1,4 +1,4 @@
-"""What a decoder is made of: one frozen dataclass with Hugging Face's field names, optional structures as optional parts.
+"""What a decoder is made of: a frozen dataclass with Hugging Face's field names, optional structures as optional parts.
 
 Nothing here imports torch: the planner, `farthing inspect` and the recipe read configurations on machines without it.
 """
@@ -28,6 +28,8 @@ class RopeConfig:
     beta_slow: float = 1.0
     mscale: float | None = None
     mscale_all_dim: float | None = None
+    attention_factor: float | None = None
+    yarn_beyond_original_only: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class MLAConfig:
 class MoEConfig:
     """Routed experts beside optional shared ones.
 
-    Layer i is a mixture iff `first_k_dense_replace <= i <= last_moe_layer` and `(i - moe_layer_offset) % moe_layer_freq == 0`.
+    Layer i is a mixture iff `first_k_dense_replace <= i <= last_moe_layer`, moe_layer_freq divides i - moe_layer_offset
+    and i is not among `dense_layers`.
     `scoring_func` is "softmax" or "sigmoid". `selection_bias`: a correction bias is added for choosing experts and left
     out of their weights. `norm_min` divides the chosen weights by max(sum, norm_min) (ERNIE); `norm_eps` adds to the
     sum instead (DeepSeek). `masked_group_score` is what experts outside the chosen groups score: -inf in the
@@ -72,6 +75,12 @@ class MoEConfig:
     topk_group: int = 1
     group_score: str = "max"
     masked_group_score: float = float("-inf")
+
+    @property
+    def shared_width(self) -> int:
+        """Width of the shared experts together, 0 for none."""
+        own = self.shared_intermediate_size
+        return self.n_shared_experts * self.moe_intermediate_size if own is None else own
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,8 @@ class ModelConfig:
     moe: MoEConfig | None = None
     num_nextn_predict_layers: int = 0
     bos_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+    pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -112,9 +122,9 @@ class ModelConfig:
             raise ValueError(f"head_dim {self.head_dim} is odd: rotary embedding turns channels in pairs")
 
     def is_moe_layer(self, layer: int) -> bool:
-        """Whether layer `layer` (counted from 0) holds routed experts."""
+        """Whether layer `layer` (from 0; MTP modules count on behind the last layer) holds routed experts."""
         if self.moe is None or layer in self.moe.dense_layers:
             return False
-        last = self.num_hidden_layers - 1 if self.moe.last_moe_layer is None else self.moe.last_moe_layer
+        last = layer if self.moe.last_moe_layer is None else self.moe.last_moe_layer
         chosen = (layer - self.moe.moe_layer_offset) % self.moe.moe_layer_freq == 0
         return self.moe.first_k_dense_replace <= layer <= last and chosen

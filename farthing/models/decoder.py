@@ -58,10 +58,16 @@ class Decoder(nn.Module):
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
         self.register_buffer("inv_freq", inverse_frequencies(config.rope, config.head_dim), persistent=False)
 
+    def reset_tables(self) -> None:
+        """Compute what is derived from the configuration and not stored: after building without memory."""
+        self.inv_freq = inverse_frequencies(self.config.rope, self.config.head_dim)
+
     def forward(self, token_ids_BT: Tensor) -> Tensor:
         return self.logits(self.hidden(token_ids_BT))
 
-    def hidden(self, token_ids_BT: Tensor, positions_BT: Tensor | None = None, attend: Attend = causal) -> Tensor:
+    def hidden(
+        self, token_ids_BT: Tensor, positions_BT: Tensor | None = None, attend: Attend = causal
+    ) -> Tensor:
         """Normalised hidden states [B, T, C] in the compute dtype; positions default to 0, 1, 2, ... in every row."""
         x_BTC = self.model.embed_tokens(token_ids_BT)
         dtype = self.compute_dtype or x_BTC.dtype

@@ -1,0 +1,119 @@
+"""Invertible operators between parameters in memory and tensors on disk.
+
+An operator takes one parameter (its name and shape) apart into the tensors that a checkpoint holds, each with a
+`view`: a function from the parameter to the part of it that the tensor fills, sharing its memory. Reading copies a
+tensor into the view, writing copies the view out: one table serves both directions, and there and back is the identity.
+Views use indexing and reshaping only, so nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor on disk. `optional`: a second copy that a checkpoint may leave out; it must equal the first."""
+
+    name: str
+    shape: Shape
+    view: Callable[[Any], Any]
+    optional: bool = False
+
+
+Operator = Callable[[Piece], Iterator[Piece] | None]
+
+
+def take_apart(name: str, shape: Shape, operators: tuple[Operator, ...]) -> list[Piece]:
+    """The tensors on disk that make up one parameter; without a matching operator, itself."""
+    pieces = [Piece(name, shape, lambda parameter: parameter)]
+    for operator in operators:
+        pieces = [after for piece in pieces for after in (operator(piece) or (piece,))]
+    return pieces
+
+
+def then(piece: Piece, name: str, shape: Shape, view: Callable[[Any], Any]) -> Piece:
+    """`piece` with one more step behind its view."""
+    before = piece.view
+    return Piece(name, shape, lambda parameter: view(before(parameter)), piece.optional)
+
+
+def rename(pattern: str, template: str) -> Operator:
+    """Names that match the regular expression `pattern` follow the template of `re.sub`."""
+    compiled = re.compile(pattern)
+
+    def apply(piece: Piece) -> Iterator[Piece] | None:
+        if not compiled.search(piece.name):
+            return None
+        return iter([then(piece, compiled.sub(template, piece.name), piece.shape, lambda tensor: tensor)])
+
+    return apply
+
+
+def stack(pattern: str, template: str) -> Operator:
+    """Axis 0 counts tensors of their own: a `{}` in the template becomes the index."""
+    compiled = re.compile(pattern)
+
+    def apply(piece: Piece) -> Iterator[Piece] | None:
+        if not compiled.search(piece.name):
+            return None
+        return (
+            then(piece, compiled.sub(template.format(index), piece.name), piece.shape[1:], _select(index))
+            for index in range(piece.shape[0])
+        )
+
+    return apply
+
+
+def split(pattern: str, templates: tuple[str, ...]) -> Operator:
+    """Axis 0 is cut into equal parts, one tensor for each template."""
+    compiled = re.compile(pattern)
+
+    def apply(piece: Piece) -> Iterator[Piece] | None:
+        if not compiled.search(piece.name):
+            return None
+        size = piece.shape[0] // len(templates)
+        return (
+            then(
+                piece, compiled.sub(template, piece.name), (size, *piece.shape[1:]), _rows(index * size, size)
+            )
+            for index, template in enumerate(templates)
+        )
+
+    return apply
+
+
+def add_axis(pattern: str) -> Operator:
+    """The tensor on disk has a leading axis of length 1."""
+    compiled = re.compile(pattern)
+
+    def apply(piece: Piece) -> Iterator[Piece] | None:
+        if not compiled.search(piece.name):
+            return None
+        return iter([then(piece, piece.name, (1, *piece.shape), lambda tensor: tensor[None])])
+
+    return apply
+
+
+def copies(name: str, *others: str) -> Operator:
+    """The same tensor stands on disk under other names as well."""
+
+    def apply(piece: Piece) -> Iterator[Piece] | None:
+        if piece.name != name:
+            return None
+        return iter([piece, *(Piece(other, piece.shape, piece.view, optional=True) for other in others)])
+
+    return apply
+
+
+def _select(index: int) -> Callable[[Any], Any]:
+    return lambda tensor: tensor[index]
+
+
+def _rows(start: int, size: int) -> Callable[[Any], Any]:
+    return lambda tensor: tensor[start : start + size]

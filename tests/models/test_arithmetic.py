@@ -1,0 +1,72 @@
+"""Closed forms against the thing itself: counted parameters, counted operations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from farthing.models.arithmetic import (
+    decode_flops,
+    forward_flops,
+    kv_bytes_per_token,
+    parameter_shapes,
+    parameters,
+    train_flops,
+    weight_bytes,
+)
+from farthing.models.config import ModelConfig
+from farthing.models.decoder import Decoder
+
+DENSE = ModelConfig(
+    vocab_size=400,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=24,
+)
+CASES = {
+    "plain": DENSE,
+    "tied": dataclasses.replace(DENSE, tie_word_embeddings=True),
+    "biased": dataclasses.replace(DENSE, attention_bias=True),
+    "normed": dataclasses.replace(DENSE, qk_norm=True),
+}
+
+
+@pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+def test_shapes_and_parameters_are_those_of_the_decoder(config: ModelConfig) -> None:
+    model = Decoder(config)
+    assert parameter_shapes(config) == {
+        name: tuple(value.shape) for name, value in model.state_dict().items()
+    }
+    count = parameters(config)
+    assert count.total + count.mtp == sum(value.numel() for value in model.state_dict().values())
+    assert weight_bytes(config, "float32") == 4 * count.total
+
+
+@pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+def test_operations_agree_with_the_counter_of_torch(config: ModelConfig) -> None:
+    model, ids = Decoder(config), torch.zeros(2, 40, dtype=torch.int64)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(ids).sum().backward()
+    # The counter knows no causality, so it sees whole squares; fused attention on CPU it does not see at all.
+    counted = 3 * forward_flops(config, 80, 40, causal=False)
+    assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+
+
+def test_causal_rows_cost_what_their_tokens_cost_one_by_one() -> None:
+    one_by_one = sum(decode_flops(DENSE, length) for length in range(1, 33))
+    assert one_by_one == forward_flops(DENSE, 32, 32)
+    assert train_flops(DENSE, 32, 32) == 3 * one_by_one
+
+
+def test_cache_bytes_of_known_models() -> None:
+    qwen = dataclasses.replace(
+        DENSE, num_hidden_layers=36, num_key_value_heads=8, num_attention_heads=32, head_dim=128
+    )
+    assert kv_bytes_per_token(qwen) == 144 * 1024
