@@ -1,6 +1,5 @@
 """`farthing run`: carry out a recipe; run again after any interruption and it goes on exactly where it was."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +28,7 @@ def run(
     """
     from farthing.cli.live import live_view
     from farthing.cli.summary import print_summary
+    from farthing.cli.typed import same_command
     from farthing.pipeline import run_recipe
 
     directory = run_dir or Path("runs") / recipe.stem
@@ -36,7 +36,6 @@ def run(
         with live_view() as sinks:
             summary = run_recipe(recipe, directory, seed=seed, overrides=overrides or [], sinks=sinks)
     except KeyboardInterrupt:
-        again = shlex.join(["farthing", *sys.argv[1:]])
-        print(f"farthing: interrupted; the same command goes on where it was: {again}", file=sys.stderr)
+        print(f"farthing: interrupted; the same command goes on: {same_command()}", file=sys.stderr)
         raise typer.Exit(130) from None
     print_summary(summary, directory)

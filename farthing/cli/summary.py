@@ -1,0 +1,97 @@
+"""The end of a run: what it made, measured beside what it started from, what it cost, and what to type next."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from farthing.cli.progress import clock
+from farthing.cli.typed import command
+
+Record = Mapping[str, Any]
+
+TITLES = {"base": "base", "final": "trained"}
+_COUNTS = (("mean_length", "mean length, tokens"),)
+_SHARES = (("truncated", "truncated"), ("unparsable", "unparsable"), ("unscorable", "could not be scored"))
+
+
+def print_summary(summary: Record, run_dir: Path, console: Console | None = None) -> None:
+    """The table of evaluations, one line of cost, and the commands to type next."""
+    console = console or Console(highlight=False)
+    evaluations = summary.get("evaluations") or {}
+    if evaluations:
+        console.print(evaluation_table(evaluations))
+    console.print(cost_line(summary), markup=False)
+    console.print("\nType next:")
+    for typed, meaning in next_commands(summary, run_dir):
+        console.print(f"  {typed}", markup=False, soft_wrap=True, end="")
+        console.print(f"   # {meaning}", style="dim", markup=False, soft_wrap=True)
+
+
+def evaluation_table(evaluations: Mapping[str, Record]) -> Table:
+    """One column for each model, one row for each measure that any of them has."""
+    first = next(iter(evaluations.values()))
+    table = Table(title=f"held-out {first.get('task', 'problems')}, 95% intervals", title_justify="left")
+    table.add_column("")
+    for name in evaluations:
+        table.add_column(TITLES.get(name, name), justify="right")
+    for key, label, form in rows(evaluations):
+        table.add_row(label, *(form(found, key) for found in evaluations.values()))
+    return table
+
+
+def rows(evaluations: Mapping[str, Record]) -> list[tuple[str, str, Any]]:
+    """(key, label, how it is written) of each measure, in reading order."""
+    keys = {key for found in evaluations.values() for key in found}
+    rates = sorted((key for key in keys if re.fullmatch(r"(pass|cons)@\d+", key)), key=_order)
+    shown: list[tuple[str, str, Any]] = [(key, key, rate) for key in rates]
+    shown += [(key, label, count) for key, label in _COUNTS if key in keys]
+    shown += [(key, label, share) for key, label in _SHARES if key in keys]
+    return shown
+
+
+def _order(key: str) -> tuple[bool, int]:
+    name, _, k = key.partition("@")
+    return name == "cons", int(k)
+
+
+def rate(found: Record, key: str) -> str:
+    """A rate with its interval: `52.1% [49.8, 54.3]`."""
+    value, edges = found.get(key), found.get(f"{key}_interval")
+    if value is None:
+        return "-"
+    interval = f" [{100 * edges[0]:.1f}, {100 * edges[1]:.1f}]" if edges else ""
+    return f"{100 * value:.1f}%{interval}"
+
+
+def count(found: Record, key: str) -> str:
+    return "-" if found.get(key) is None else f"{found[key]:.1f}"
+
+
+def share(found: Record, key: str) -> str:
+    return "-" if found.get(key) is None else f"{100 * found[key]:.1f}%"
+
+
+def cost_line(summary: Record) -> str:
+    """Time, tokens, FLOPs and money of all attempts together."""
+    parts = [f"time {clock(summary['wall_s'])}"] if "wall_s" in summary else []
+    parts += [f"tokens {summary['tokens']:,}"] if "tokens" in summary else []
+    parts += [f"FLOPs {summary['flops']:.2e}"] if "flops" in summary else []
+    cost = summary.get("cost") or {}
+    if cost.get("money") is not None:
+        parts.append(f"cost {cost['money']:.4f} {cost.get('currency', '')}".rstrip())
+    return "   ".join(parts)
+
+
+def next_commands(summary: Record, run_dir: Path) -> list[tuple[str, str]]:
+    """(what to type, what for) after a run."""
+    final = (summary.get("evaluations") or {}).get("final") or {}
+    task = ("--task", final["task"]) if final.get("task") else ()
+    return [
+        (command("chat", run_dir), "talk to it"),
+        (command("report", run_dir), "how it learned and what it cost, as a page"),
+        (command("eval", run_dir, *task), "measure it again"),
+    ]
