@@ -81,6 +81,11 @@ class Taskset(ABC):
         """The verdict on `completion`: the whole assistant turn as text, without the end token but with
         whatever the chat template had already written for it (such as `<think>`)."""
 
+    def read(self, line: str) -> Problem | None:
+        """The problem that a typed line stands for, in whatever short form the taskset has; None for any
+        other line."""
+        return None
+
     def score_many(self, pairs: Sequence[tuple[str, Problem]]) -> list[Score]:
         """Verdicts in the order of `pairs` (completion, problem). Tasksets whose check runs in workers
         override this to run them side by side."""

@@ -129,3 +129,21 @@ def test_messages() -> None:
     assert TASK.messages(numbers=[3, 5, 8], target=24) == [
         {"role": "user", "content": "Use 3, 5 and 8 to make 24."}
     ]
+
+
+@pytest.mark.parametrize("line", ["3 5 8 = 24", "use 3, 5 and 8 to make 24", "Use 3, 5 and 8 to make 24."])
+def test_a_typed_line_is_read_as_the_problem_it_stands_for(line):
+    assert TASK.read(line) == {"numbers": [3, 5, 8], "target": 24}
+
+
+@pytest.mark.parametrize(
+    "line", ["", "hello", "24", "3 = 24", "what is 3 5 8 = 24", "3 5 8", "3 5 8 = x", "1 " * 9]
+)
+def test_any_other_line_is_not_a_problem(line):
+    assert TASK.read(line) is None
+
+
+def test_the_words_of_a_problem_are_read_back_as_that_problem():
+    for index in range(50):
+        problem = TASK.problem("heldout", index)
+        assert TASK.read(TASK.messages(**problem)[0]["content"]) == problem

@@ -13,6 +13,7 @@ target.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -22,9 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from farthing.tasks.draws import Draws
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
 from farthing.tasks.verifiers import countdown as verifier
-from farthing.tasks.verifiers.format import take_apart
 
 HELD_OUT_BELOW = 26
+_TYPED = re.compile(
+    r"(?:use )?(\d{1,4}(?:(?:,| and|) \d{1,4}){1,4}) (?:=|to make) (\d{1,5})\.?", re.IGNORECASE
+)
 _FULL_PROMPT = (
     "Use each of the numbers {numbers} exactly once, with + - * / and brackets, to make {target}. Think inside"
     " <think> </think>, then write only the expression inside <answer> </answer>."
@@ -127,6 +130,13 @@ class Countdown(Taskset):
         else:
             content = f"Use {listed} to make {target}."
         return [{"role": "user", "content": content}]
+
+    def read(self, line: str) -> Problem | None:
+        """`3 5 8 = 24`, and the sentence that `messages` makes of it."""
+        found = _TYPED.fullmatch(line.strip())
+        if found is None:
+            return None
+        return {"numbers": [int(n) for n in re.findall(r"\d+", found[1])], "target": int(found[2])}
 
     def gold(self, *, numbers: Sequence[int], target: int) -> str:  # type: ignore[override]
         expression = reachable(tuple(sorted(numbers)))[target][1:-1]
