@@ -1,8 +1,8 @@
 """Added tokens: the entries of a vocabulary that are matched as whole strings before any merging.
 
 Some of them steer the model (roles, end of turn, thinking tags), some are only convenient (runs of spaces). The
-`special` flag of `tokenizer.json` does not draw that line: Qwen3 and DeepSeek carry `<think>` and others unflagged. So
-a token counts as *control* if it is flagged or has the bracketed shape that no prose has by accident.
+`special` flag of `tokenizer.json` does not draw that line: Qwen3 and DeepSeek carry `<think>` and others
+unflagged. So a token counts as *control* if it is flagged or has a bracketed shape that no prose has by accident.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_BRACKETED = re.compile(r"<[^<>\s]+>|\[[A-Z_/ ]+\]")
+_BRACKETED = re.compile(r"<[^<>\s]+>|\[[A-Z_/]+\]")
 
 STRUCTURE = ("<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "</tool_call>")
-"""Tags that are the assistant's own to write: genuine inside assistant messages, ordinary text elsewhere."""
+"""Tags that are the assistant's own to write: genuine in what assistants say, ordinary text elsewhere."""
 
 
 @dataclass(frozen=True)
 class AddedToken:
-    """One entry of `added_tokens`; `lstrip`/`rstrip` swallow white space before/after the token."""
+    """One entry of `added_tokens`; `lstrip`/`rstrip` swallow the white space before/after the token."""
 
     content: str
     id: int
@@ -30,7 +30,7 @@ class AddedToken:
 
     @property
     def control(self) -> bool:
-        """A single character is never control: it could not be told from text."""
+        """Whether text from outside must never become this token; one character alone cannot be told from text."""
         return len(self.content) > 1 and (self.special or _BRACKETED.fullmatch(self.content) is not None)
 
 
@@ -48,9 +48,22 @@ def read_added(definition: Mapping[str, Any]) -> tuple[AddedToken, ...]:
     )
 
 
-def control_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
-    """One group matching any of `tokens`, leftmost and then longest, as the `tokenizers` library does."""
+class Control:
+    """The control tokens of a vocabulary, prepared for searching; built once per tokenizer.
+
+    `pattern` finds any of them, `steering` any but the structure tags; leftmost and then longest, as the
+    `tokenizers` library matches. `heads` and `tails` are the proper beginnings and endings of them all.
+    """
+
+    def __init__(self, added: Iterable[AddedToken]) -> None:
+        self.tokens = {token.content: token for token in added if token.control}
+        self.pattern = _alternatives(self.tokens)
+        self.steering = _alternatives(token for token in self.tokens if token not in STRUCTURE)
+        self.heads = {token[:size] for token in self.tokens for size in range(1, len(token))}
+        self.tails = {token[size:] for token in self.tokens for size in range(1, len(token))}
+        self.longest = max(map(len, self.tokens), default=1)
+
+
+def _alternatives(tokens: Iterable[str]) -> re.Pattern[str]:
     ordered = sorted(tokens, key=lambda token: (-len(token), token))
-    if not ordered:
-        return re.compile(r"((?!))")  # matches nowhere
-    return re.compile("(" + "|".join(map(re.escape, ordered)) + ")")
+    return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")  # (?!) matches nowhere

@@ -1,8 +1,8 @@
 """Training a byte-level BPE vocabulary on a corpus.
 
-Any text round-trips, because the 256 bytes are in the vocabulary before the first merge. Words are cut by the pattern
-that GPT-4 made usual; how many digits may share a token is a dial, because it decides what arithmetic looks like to
-the model. The same corpus gives the same vocabulary, whatever the number of threads and the order of the texts.
+Any text round-trips, because the 256 bytes are in the vocabulary before the first merge. Words are cut by the
+pattern that GPT-4 made usual; how many digits may share a token is a dial, because it decides what arithmetic looks
+like to the model. The same corpus gives the same vocabulary, whatever the number of threads and the order of texts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from farthing.errors import UserError
+from farthing.text.ranks import gpt4_pattern
 from farthing.text.template import TEMPLATE
 from farthing.text.tokenizer import Tokenizer
 
@@ -24,34 +25,23 @@ SPECIAL_TOKENS = ROLE_TOKENS + TAG_TOKENS
 SMALLEST_VOCAB = len(SPECIAL_TOKENS) + 256
 
 
-def split_pattern(digit_group: int) -> str:
-    """Where a text is cut before merging: contractions, words with one leading sign, digits in groups, the rest."""
-    return (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-        r"|[^\r\n\p{L}\p{N}]?\p{L}+"
-        rf"|\p{{N}}{{1,{digit_group}}}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    )
-
-
 def train(texts: Iterable[str], vocab_size: int, digit_group: int = 3) -> Tokenizer:
     """A tokenizer of at most `vocab_size` tokens, the control tokens (ids 0-8) and all bytes included.
 
-    A small corpus may run out of pairs to merge before `vocab_size` is reached: `Tokenizer.vocab_size` says what came
-    of it. `digit_group` is the greatest number of digits in one token. Raises `UserError` for sizes that cannot be.
+    A small corpus may run out of pairs to merge before `vocab_size` is reached: `Tokenizer.vocab_size` says what
+    came of it. `digit_group` is the greatest number of digits in one token. Raises `UserError` for impossible sizes.
     """
     if vocab_size < SMALLEST_VOCAB:
         raise UserError(
-            f"vocab_size = {vocab_size} is too small: {len(SPECIAL_TOKENS)} control tokens and 256 bytes need "
-            f"at least {SMALLEST_VOCAB}"
+            f"vocab_size = {vocab_size} is too small: {len(SPECIAL_TOKENS)} control tokens and 256 bytes "
+            f"need at least {SMALLEST_VOCAB}"
         )
     if digit_group < 1:
         raise UserError(f"digit_group = {digit_group}: a token holds at least one digit, write 1, 2 or 3")
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(tokenizers.Regex(split_pattern(digit_group)), behavior="isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(gpt4_pattern(digit_group)), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -1,6 +1,6 @@
 """Conversations to token ids and loss mask: the one renderer for training, evaluation and serving.
 
-    messages ──break control tokens in the contents──▶ template ──▶ text ──split at genuine control tokens──▶ ids, mask
+    messages ─ break control tokens in the contents ─▶ template ─▶ text ─ split at genuine control tokens ─▶ ids, mask
 
 What people write never becomes a control token: before rendering, every control token spelled out in a message is
 broken with a private-use character, which is taken out again once the genuine ones have been found.
@@ -8,19 +8,21 @@ broken with a private-use character, which is taken out again once the genuine o
 
 from __future__ import annotations
 
-import json
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NotRequired, Required, TypedDict
 
 from farthing.errors import CheckpointError, DataError
-from farthing.text.added import STRUCTURE
-from farthing.text.neutral import Breaker, free_marker
-from farthing.text.sandbox import render_template
-from farthing.text.segments import Segment, common_prefix, segment
-from farthing.text.tokenizer import Tokenizer
+from farthing.text.neutral import Breaker, free_characters
+from farthing.text.sandbox import DAY, render_template
+from farthing.text.segments import Page, Segment, cut, take_apart
+from farthing.text.spans import Span, assistant_spans, closing_token, generation_prompt, prefill
+from farthing.text.tokenizer import Position, Tokenizer
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "ipython")
+_REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 class Message(TypedDict, total=False):
@@ -33,11 +35,17 @@ class Message(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as the model sees it; `loss_mask` is 1 on what the assistant writes, its end token included."""
+    """A conversation as the model sees it.
+
+    `loss_mask`, as long as `ids`, is 1 on what the assistant writes, its end token included. `prefill`: how the
+    generation prompt begins the assistant's turn for it (`"<think>\\n"`), the empty string where it does not; a
+    completion is judged with it in front.
+    """
 
     ids: list[int]
     loss_mask: list[int]
     text: str
+    prefill: str = ""
 
 
 def render(
@@ -47,20 +55,46 @@ def render(
     add_generation_prompt: bool = False,
     enable_thinking: bool = True,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    now: datetime.datetime = DAY,
 ) -> Rendered:
     """Render `messages` with the tokenizer's chat template.
 
-    `add_generation_prompt` ends with the opening of an assistant turn, for the model to go on. Those ids are a prefix
-    of the ids of the same conversation with the turn in it. Raises `DataError` for messages that make no sense or that
-    the template refuses, `CheckpointError` for a template that is missing or broken.
+    `add_generation_prompt` ends with the opening of an assistant turn, for the model to go on; for a turn that begins
+    as the prompt does, those ids are a prefix of the ids of the conversation with the turn in it. `now` is what
+    templates that tell the date are told. Raises `DataError` for messages that make no sense or that the template
+    refuses, `CheckpointError` for a template that is missing or broken.
     """
-    page = _Page(tokenizer, messages, enable_thinking, tools)
-    segments = page.render(len(messages), add_generation_prompt)
-    return page.encode(segments, page.assistant_spans(segments))
+    conversation = _Conversation(tokenizer, messages, enable_thinking, tools, now)
+    page = conversation.page(conversation.messages, add_generation_prompt)
+    prompt = conversation.prompt if add_generation_prompt else Page("", ())
+    return conversation.encode(page, conversation.spans(page), prefill(prompt))
 
 
-class _Page:
-    """One conversation being rendered: its neutralised messages and the template's other variables."""
+def complete(tokenizer: Tokenizer, prompt: Rendered, completion: str) -> Rendered:
+    """The conversation of `prompt`, rendered with a generation prompt, with the assistant's turn written out.
+
+    For training on a turn with its thinking whatever the template does to finished turns (DeepSeek's drops the
+    thinking from all of them). `completion` is the whole turn; what the prompt already holds of it is not repeated.
+    Structure tags in it are genuine, other control tokens are text. The turn ends with the tokenizer's `eos_id`.
+    """
+    if tokenizer.eos_id is None:
+        raise CheckpointError("the tokenizer names no eos_token, so a turn cannot be ended")
+    written = completion.removeprefix(prompt.prefill)
+    marker = free_characters(1, written)[0]
+    breaker = Breaker(tokenizer.control, marker)
+    said = breaker.message({"role": "assistant", "content": written})["content"]
+    ids: list[int] = []
+    position: Position = "after_control" if _ends_with_control(tokenizer, prompt) else "after_text"
+    for segment in take_apart(said, tokenizer.control).segments:
+        ids += _encoded(tokenizer, breaker, segment, position)
+        position = "after_control"
+    ids.append(tokenizer.eos_id)
+    text = prompt.text + written + tokenizer.decode([tokenizer.eos_id])
+    return Rendered(prompt.ids + ids, prompt.loss_mask + [1] * len(ids), text)
+
+
+class _Conversation:
+    """A conversation being rendered: its neutralised messages and the other variables of the template."""
 
     def __init__(
         self,
@@ -68,94 +102,92 @@ class _Page:
         messages: Sequence[Mapping[str, Any]],
         enable_thinking: bool,
         tools: Sequence[Mapping[str, Any]] | None,
+        now: datetime.datetime,
     ) -> None:
         if not tokenizer.chat_template:
             raise CheckpointError("the tokenizer has no chat template: add one to tokenizer_config.json")
         check_messages(messages)
         self.tokenizer = tokenizer
-        said = json.dumps([list(messages), list(tools or [])], ensure_ascii=False, default=str)
-        self.breaker = Breaker(tokenizer.special_tokens, free_marker(said))
-        self.messages = [self.breaker.message(message) for message in messages]
+        marker, self.stand_in = free_characters(2, list(messages), list(tools or []), tokenizer.chat_template)
+        self.breaker = Breaker(tokenizer.control, marker)
+        self.messages = [self.breaker.message(_with_reasoning(message)) for message in messages]
+        self.now = now
         self.variables = {
+            **tokenizer.named_tokens,
             "enable_thinking": enable_thinking,
             "tools": self.breaker.value(list(tools)) if tools else None,
-            **{
-                f"{name}_token": tokenizer.named_token(f"{name}_token") or ""
-                for name in ("bos", "eos", "pad", "unk")
-            },
+            "documents": None,
         }
 
-    def render(self, count: int, add_generation_prompt: bool) -> list[Segment]:
-        """The first `count` messages, rendered and cut at genuine control tokens."""
-        return self._render(self.messages[:count], add_generation_prompt)
-
-    def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> list[Segment]:
+    def page(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> Page:
+        """Messages rendered and cut at genuine control tokens."""
         text = render_template(
             self.tokenizer.chat_template,
-            {**self.variables, "messages": messages, "add_generation_prompt": add_generation_prompt},
+            {
+                **self.variables,
+                "messages": [dict(message) for message in messages],
+                "add_generation_prompt": add_generation_prompt,
+            },
+            now=self.now,
         )
-        return segment(text, self.tokenizer.control_pattern, self.tokenizer.special_tokens)
+        return take_apart(text, self.tokenizer.control)
 
-    def assistant_spans(self, segments: list[Segment]) -> list[tuple[int, int]]:
-        """Character ranges that the assistant wrote."""
-        closing = self._closing_token()
-        return [
-            _span(segments, common_prefix(self.render(index, True), segments), closing)
-            for index, message in enumerate(self.messages)
-            if message["role"] == "assistant"
-        ]
+    @cached_property
+    def prompt(self) -> Page:
+        """The generation prompt of the whole conversation."""
+        return generation_prompt(self.page, self.messages)
 
-    def _closing_token(self) -> int | None:
-        """The control token that ends an assistant turn, found by rendering a turn of one letter."""
-        probe = self._render(
-            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], False
-        )
-        for part in reversed(probe):
-            if part.token_id is None and "b" in part.text:
-                return None
-            if part.token_id is not None:
-                return part.token_id
-        return None
+    def spans(self, page: Page) -> list[Span]:
+        """What the assistant wrote."""
+        if all(message["role"] != "assistant" for message in self.messages):
+            return []
+        closing = closing_token(self.page, self.stand_in)
+        if closing is None:
+            closing = self.tokenizer.eos_id
+        return assistant_spans(self.page, self.messages, page, self.stand_in, closing)
 
-    def encode(self, segments: list[Segment], spans: list[tuple[int, int]]) -> Rendered:
+    def encode(self, page: Page, spans: Sequence[Span], prefilled: str) -> Rendered:
         """Ids and mask. Text is cut where a span begins, because that is where generation begins."""
-        cuts = sorted({edge for span in spans for edge in span})
+        edges = [edge for span in spans for edge in span]
         ids: list[int] = []
         mask: list[int] = []
-        for part in segments:
-            for start, text in _cut(part, cuts):
-                found = [part.token_id] if part.token_id is not None else self._plain(text)
+        position: Position = "start"
+        for segment in page.segments:
+            for piece in cut(segment, edges):
+                found = _encoded(self.tokenizer, self.breaker, piece, position)
                 ids += found
-                mask += [int(any(low <= start < high for low, high in spans))] * len(found)
-        return Rendered(ids, mask, self.breaker.mend("".join(part.text for part in segments)))
+                mask += [int(any(low <= piece.start < high for low, high in spans))] * len(found)
+                position = "after_text"
+            if segment.token_id is not None:
+                position = "after_control"
+        return Rendered(ids, mask, self.breaker.mend(page.text), self.breaker.mend(prefilled))
 
-    def _plain(self, text: str) -> list[int]:
-        return self.tokenizer.encode(self.breaker.mend(text))
+
+def _encoded(tokenizer: Tokenizer, breaker: Breaker, piece: Segment, position: Position) -> list[int]:
+    if piece.token_id is not None:
+        return [piece.token_id]
+    return tokenizer.encode(breaker.mend(piece.text), position=position)
+
+
+def _ends_with_control(tokenizer: Tokenizer, prompt: Rendered) -> bool:
+    return bool(prompt.ids) and prompt.ids[-1] in tokenizer.special_tokens.values()
+
+
+def _with_reasoning(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Thinking under any of its names is shown under those that templates read, as `transformers` does."""
+    thinking = next((message[key] for key in _REASONING if message.get(key) is not None), None)
+    return message if thinking is None else {"thinking": thinking, **message, "reasoning_content": thinking}
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what no template should see: an unknown role (templates may build control tokens of it), no content."""
+    """Refuse what no template should see: an unknown role (templates build control tokens of it), no content."""
+    if not messages:
+        raise DataError("a conversation needs at least one message")
     for index, message in enumerate(messages):
         role = message.get("role")
         if role not in ROLES:
             raise DataError(f"message {index}: role {role!r} is unknown; use one of {', '.join(ROLES)}")
-        if "content" not in message and not message.get("tool_calls"):
+        if "content" not in message:
             raise DataError(f"message {index}: no content")
-
-
-def _span(segments: list[Segment], start: int, closing: int | None) -> tuple[int, int]:
-    """From `start` to the end of the turn: the closing token, or else the next token that is not the assistant's."""
-    for part in segments:
-        if part.start >= start and part.token_id is not None and part.text not in STRUCTURE:
-            return start, part.end if part.token_id == closing else part.start
-    return start, segments[-1].end if segments else start
-
-
-def _cut(part: Segment, cuts: list[int]) -> list[tuple[int, str]]:
-    if part.token_id is not None:
-        return [(part.start, part.text)]
-    edges = [part.start, *(cut for cut in cuts if part.start < cut < part.end), part.end]
-    return [
-        (low, part.text[low - part.start : high - part.start])
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]
+        if message["content"] is None and not message.get("tool_calls"):
+            raise DataError(f"message {index}: content is null; write \"\" for an empty message")

@@ -1,16 +1,22 @@
 """Ids to text, one id at a time, without ever showing half a character.
 
-The pieces given out, joined, are exactly what decoding all ids at once gives, for every sequence of ids, valid UTF-8
-or not. A byte-level vocabulary is decoded byte by byte; any other by decoding a short window twice.
+For the usual vocabularies a token is a string of bytes: byte-level ones spell them in an alphabet, SentencePiece ones
+write a space as `▁` and spell single bytes as `<0x0A>`. Their text is decoded as the bytes come. Any other vocabulary is
+asked for the whole text again after each id. Either way the pieces, joined, are what `Tokenizer.decode` gives.
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import tokenizers
+
+from farthing.text.bytelevel import token_bytes
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class StreamDecoder(Protocol):
@@ -21,69 +27,63 @@ class StreamDecoder(Protocol):
     def flush(self) -> str: ...
 
 
-def byte_alphabet() -> dict[str, int]:
-    """The byte-level alphabet: printable bytes stand for themselves, the others for code points from 256 up."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    alphabet = {chr(byte): byte for byte in printable}
-    hidden = [byte for byte in range(256) if chr(byte) not in alphabet]
-    alphabet.update({chr(256 + index): byte for index, byte in enumerate(hidden)})
-    return alphabet
-
-
-_ALPHABET = byte_alphabet()
-
-
 class ByteStream:
-    """For byte-level vocabularies: every token is a string of bytes, decoded as they come."""
+    """Tokens as bytes. `drop_space`: the vocabulary put a space before the text, the first one is not shown."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, skipped: frozenset[int]) -> None:
+    def __init__(
+        self,
+        bytes_of: Callable[[str], bytes],
+        backend: tokenizers.Tokenizer,
+        skipped: frozenset[int],
+        drop_space: bool = False,
+    ) -> None:
+        self._bytes_of = bytes_of
         self._backend = backend
         self._skipped = skipped
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._at_start = drop_space
 
     def push(self, token_id: int) -> str:
-        token = self._backend.id_to_token(token_id)
-        if token is None or token_id in self._skipped:
+        if token_id in self._skipped:
             return ""
-        return self._decoder.decode(token_bytes(token))
+        token = self._backend.id_to_token(token_id)
+        return "" if token is None else self._shown(self._decoder.decode(self._bytes_of(token)))
 
     def flush(self) -> str:
-        rest = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
-        return rest
+        return self._shown(self._decoder.decode(b"", final=True))
+
+    def _shown(self, text: str) -> str:
+        if self._at_start and text:
+            self._at_start = False
+            return text.removeprefix(" ")
+        return text
 
 
-def token_bytes(token: str) -> bytes:
-    """The bytes a byte-level token stands for; a token with foreign characters (`<｜User｜>`) stands for itself."""
-    if all(character in _ALPHABET for character in token):
-        return bytes(_ALPHABET[character] for character in token)
-    return token.encode("utf-8")
-
-
-class WindowStream:
-    """For the others: what the newest id adds is the decoded window with it less the window without it."""
+class WholeStream:
+    """For vocabularies whose decoder is neither: what the newest id adds to the text of all ids."""
 
     def __init__(self, backend: tokenizers.Tokenizer, skip_special: bool) -> None:
         self._backend = backend
-        self._skip = skip_special
+        self._skip_special = skip_special
         self._ids: list[int] = []
-        self._given = 0
+        self._given = ""
 
     def push(self, token_id: int) -> str:
         self._ids.append(token_id)
-        text = self._decode()
-        return self._give(text, len(text.rstrip("\ufffd")))
+        return self._give(self._text().rstrip("\ufffd"))
 
     def flush(self) -> str:
-        text = self._decode()
-        return self._give(text, len(text))
+        return self._give(self._text())
 
-    def _decode(self) -> str:
-        return str(self._backend.decode(self._ids, skip_special_tokens=self._skip))
+    def _text(self) -> str:
+        return str(self._backend.decode(self._ids, skip_special_tokens=self._skip_special))
 
-    def _give(self, text: str, upto: int) -> str:
-        piece = text[self._given : upto]
-        self._given = max(self._given, upto)
+    def _give(self, text: str) -> str:
+        # A decoder that tidies up spaces may take back what it gave; then nothing is certain yet.
+        if not text.startswith(self._given):
+            return ""
+        piece = text[len(self._given) :]
+        self._given = text
         return piece
 
 
@@ -91,7 +91,34 @@ def stream_decoder(
     backend: tokenizers.Tokenizer, definition: Mapping[str, Any], *, skip_special: bool
 ) -> StreamDecoder:
     """The decoder that suits the vocabulary."""
-    if (definition.get("decoder") or {}).get("type") == "ByteLevel":
-        special = {entry["id"] for entry in definition.get("added_tokens") or [] if entry.get("special")}
-        return ByteStream(backend, frozenset(special if skip_special else ()))
-    return WindowStream(backend, skip_special)
+    steps = _steps(definition.get("decoder"))
+    kinds = [step.get("type") for step in steps]
+    skipped = frozenset(
+        entry["id"]
+        for entry in definition.get("added_tokens") or []
+        if skip_special and entry.get("special", False)
+    )
+    if kinds == ["ByteLevel"]:
+        return ByteStream(token_bytes, backend, skipped)
+    if kinds[:3] == ["Replace", "ByteFallback", "Fuse"] and kinds[3:] in ([], ["Strip"]):
+        return ByteStream(_piece_bytes, backend, skipped, drop_space=kinds[3:] == ["Strip"])
+    return WholeStream(backend, skip_special)
+
+
+def is_byte_fallback(definition: Mapping[str, Any]) -> bool:
+    """Whether the vocabulary is decoded as SentencePiece with single bytes: there the library gives up a whole run
+    of bytes for one bad one, and farthing decodes by itself.
+    """
+    return any(step.get("type") == "ByteFallback" for step in _steps(definition.get("decoder")))
+
+
+def _steps(decoder: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+    if not decoder:
+        return []
+    steps = decoder.get("decoders")
+    return list(steps) if decoder.get("type") == "Sequence" and isinstance(steps, list) else [decoder]
+
+
+def _piece_bytes(token: str) -> bytes:
+    spelled = _BYTE.fullmatch(token)
+    return bytes([int(spelled[1], 16)]) if spelled else token.replace("▁", " ").encode("utf-8")

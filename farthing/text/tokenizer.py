@@ -8,57 +8,78 @@ plain text never becomes a control token. `encode` keeps control tokens out unle
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tokenizers
 
 from farthing.errors import CheckpointError
-from farthing.text.added import AddedToken, control_pattern, read_added
-from farthing.text.stream import StreamDecoder, stream_decoder
+from farthing.text import files
+from farthing.text.added import AddedToken, Control, read_added
+from farthing.text.definition import continuing, without_control
+from farthing.text.stream import StreamDecoder, is_byte_fallback, stream_decoder
+
+Position = Literal["start", "after_control", "after_text"]
 
 
 class Tokenizer:
     """A vocabulary with its control tokens and its chat template.
 
     `definition` is the parsed `tokenizer.json`, `config` the parsed `tokenizer_config.json`; both are kept whole,
-    so that saving a tokenizer that was loaded writes back everything it was loaded with.
+    so that saving a tokenizer that was loaded writes back everything it was loaded with. Not to be changed after
+    construction, but for `chat_template`.
     """
 
     def __init__(self, definition: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
         self.definition: dict[str, Any] = dict(definition)
         self.config: dict[str, Any] = dict(config or {})
         self.added: tuple[AddedToken, ...] = read_added(self.definition)
+        self.control = Control(self.added)
         self._full = _backend(self.definition)
-        self._plain = _backend(without_control(self.definition, self.added))
 
     # ---- text and ids
 
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of `text`; nothing is put in front or behind.
+    def encode(self, text: str, *, special: bool = False, position: Position = "start") -> list[int]:
+        """Token ids of `text`; nothing is put in front or behind (see `start_ids`).
 
         With `special=False` a control token spelled out in `text` is encoded as the ordinary characters it consists
-        of; with `special=True` it becomes its single id. Only text that the program itself wrote deserves the latter.
+        of; with `special=True` it becomes its single id: only for text that the program itself wrote. `position`
+        matters to SentencePiece vocabularies alone, which write a space in front of a text that stands at the start.
         """
-        backend = self._full if special else self._plain
+        backend = self._full if special else self._plain[position]
         return list(backend.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
-        """The text of `ids`; bytes that are no UTF-8 become U+FFFD. `skip_special` leaves role and end tokens out."""
+        """The text of `ids`; bytes that are no UTF-8 become U+FFFD. `skip_special` leaves out role and end tokens."""
+        if is_byte_fallback(self.definition):
+            stream = self.stream(skip_special=skip_special)
+            return "".join([stream.push(token_id) for token_id in ids]) + stream.flush()
         return str(self._full.decode(list(ids), skip_special_tokens=skip_special))
 
     def stream(self, *, skip_special: bool = False) -> StreamDecoder:
         """A decoder to be fed id by id; it never gives out half a character."""
         return stream_decoder(self._full, self.definition, skip_special=skip_special)
 
+    @cached_property
+    def _plain(self) -> dict[Position, tokenizers.Tokenizer]:
+        plain = without_control(self.definition, set(self.control.tokens))
+        start = _backend(plain)
+        inner = continuing(plain, cut=False)
+        cut = continuing(plain, cut=True)
+        return {
+            "start": start,
+            "after_control": start if inner is None else _backend(inner),
+            "after_text": start if cut is None else _backend(cut),
+        }
+
     # ---- the vocabulary
 
     @cached_property
     def vocab_size(self) -> int:
         """One more than the largest id, control tokens included: the least number of embedding rows."""
-        vocab = self._full.get_vocab(with_added_tokens=True)
+        vocab: dict[str, int] = self._full.get_vocab(with_added_tokens=True)
         return max(vocab.values()) + 1
 
     def token_id(self, token: str) -> int | None:
@@ -69,35 +90,41 @@ class Tokenizer:
     @cached_property
     def special_tokens(self) -> dict[str, int]:
         """Control tokens, name to id: what text from outside must never turn into."""
-        return {token.content: token.id for token in self.added if token.control}
-
-    @cached_property
-    def control_pattern(self) -> Any:
-        """Regular expression that finds control tokens in a text, the longest first."""
-        return control_pattern(self.special_tokens)
+        return {name: token.id for name, token in self.control.tokens.items()}
 
     @property
     def eos_id(self) -> int | None:
-        return self._named("eos_token")
+        """The token that ends a turn or a document."""
+        return self._named_id("eos_token")
 
     @property
     def bos_id(self) -> int | None:
-        return self._named("bos_token")
+        """The token that begins a document, where the vocabulary has one."""
+        return self._named_id("bos_token")
 
     @property
     def pad_id(self) -> int | None:
-        return self._named("pad_token")
+        """The token that fills rows and means nothing."""
+        return self._named_id("pad_token")
 
-    def _named(self, key: str) -> int | None:
-        name = self.named_token(key)
+    @cached_property
+    def start_ids(self) -> tuple[int, ...]:
+        """What this vocabulary puts in front of a document that is not a conversation, usually its `bos_id`."""
+        return tuple(self._full.encode("", add_special_tokens=True).ids)
+
+    @cached_property
+    def named_tokens(self) -> dict[str, str]:
+        """The roles that `tokenizer_config.json` gives to tokens (`eos_token`, ...), by name; unset ones left out."""
+        spelled = {
+            key: value.get("content") if isinstance(value, Mapping) else value
+            for key, value in self.config.items()
+            if key.endswith("_token")
+        }
+        return {key: value for key, value in spelled.items() if isinstance(value, str)}
+
+    def _named_id(self, key: str) -> int | None:
+        name = self.named_tokens.get(key)
         return None if name is None else self.token_id(name)
-
-    def named_token(self, key: str) -> str | None:
-        """The spelling of `eos_token`, `bos_token`, ... ; the config holds a string or a description of a token."""
-        value = self.config.get(key)
-        if isinstance(value, Mapping):
-            value = value.get("content")
-        return value if isinstance(value, str) else None
 
     # ---- the chat template
 
@@ -105,9 +132,8 @@ class Tokenizer:
     def chat_template(self) -> str:
         """The jinja source, or the empty string for a vocabulary without one."""
         template = self.config.get("chat_template", "")
-        if isinstance(template, list):
-            named = {entry["name"]: entry["template"] for entry in template}
-            template = named.get("default", "")
+        if isinstance(template, list):  # several under names; "default" is the one for conversations
+            template = {entry["name"]: entry["template"] for entry in template}.get("default", "")
         return str(template or "")
 
     @chat_template.setter
@@ -118,53 +144,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: str | Path) -> Tokenizer:
-        """Read `tokenizer.json`, `tokenizer_config.json` and, where there is one, `chat_template.jinja`."""
-        directory = Path(directory)
-        definition = _read_json(directory / "tokenizer.json")
-        config_path = directory / "tokenizer_config.json"
-        config = _read_json(config_path) if config_path.exists() else {}
-        template_path = directory / "chat_template.jinja"
-        if template_path.exists():
-            config["chat_template"] = template_path.read_text(encoding="utf-8")
-        return cls(definition, config)
+        """Read a tokenizer directory: `tokenizer.json`, or failing that a vocabulary that can be converted into one
+        (tiktoken ranks, SentencePiece). Raises `CheckpointError` for what is missing or malformed.
+        """
+        return cls(*files.read(Path(directory)))
 
     def save(self, directory: str | Path) -> None:
-        """Write the same files in the layout that `transformers.AutoTokenizer` and vLLM load."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
-        _write_json(directory / "tokenizer.json", self.definition)
-        _write_json(directory / "tokenizer_config.json", config)
-
-
-def without_control(definition: Mapping[str, Any], added: Iterable[AddedToken]) -> dict[str, Any]:
-    """The same vocabulary with no way for text to reach a control token."""
-    control = {token.content for token in added if token.control}
-    kept = [entry for entry in definition.get("added_tokens") or [] if entry["content"] not in control]
-    return {**definition, "added_tokens": kept}
+        """Write `tokenizer.json` and `tokenizer_config.json` as `transformers.AutoTokenizer` and vLLM load them."""
+        files.write(Path(directory), self.definition, self.config)
 
 
 def _backend(definition: Mapping[str, Any]) -> tokenizers.Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_str(json.dumps(definition, ensure_ascii=False))
-    except Exception as error:  # the library raises bare Exception for a malformed definition
+    except Exception as error:  # the library raises nothing narrower for a malformed definition
         raise CheckpointError(f"tokenizer.json cannot be used: {error}") from error
     backend.no_truncation()
     backend.no_padding()
     return backend
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; a tokenizer directory holds tokenizer.json") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
-    return data
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
