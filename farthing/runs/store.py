@@ -22,7 +22,6 @@ from farthing.runs.changes import Extendable, check_same_run, never_extended
 from farthing.runs.files import JsonLines, read_json, write_atomic, write_json
 
 State = Literal["running", "finished", "failed", "interrupted"]
-OURS = {"lock", "logs", "stages"}  # what a run killed before its first config.json may have left
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -80,9 +79,10 @@ class RunDir:
             if changed:
                 self._reopen_stages(changed)
             self.extended, created = changed, config["created"]
-        write_atomic(self.path / "recipe.toml", to_toml(self.recipe))
+        # config.json comes first: its presence is what makes a directory a run.
         identity = {"fingerprint": fingerprint(self.recipe), "recipe": self.recipe}
         write_json(self.path / "config.json", {**identity, "version": version, "created": created})
+        write_atomic(self.path / "recipe.toml", to_toml(self.recipe))
         self._attach_log()
         self.write_status("running", message="")
 
@@ -180,7 +180,10 @@ class RunDir:
             return
         try:
             if state is not None:
-                self.write_status(state, message=message)
+                stage = self._status.get("stage")
+                open_stage = self._status.get("stages", {}).get(stage, {}).get("state") == "running"
+                stopped = stage if open_stage and state != "finished" else None
+                self.write_status(state, stage=stopped, stage_state=state, message=message)
         finally:
             if self._handler is not None:
                 logging.getLogger("farthing").removeHandler(self._handler)
@@ -207,7 +210,7 @@ def _refuse_foreign(path: Path) -> None:
         raise RunError(f"{path} is a file; choose another --run-dir")
     if path.is_dir() and not (path / "config.json").exists():
         names = sorted(entry.name for entry in path.iterdir())
-        foreign = [name for name in names if name not in OURS and not name.startswith(".")]
+        foreign = [name for name in names if name != "lock" and not name.startswith(".")]
         if foreign:
             raise RunError(f"{path} holds {foreign[0]} and is not a run directory; choose another --run-dir")
 
