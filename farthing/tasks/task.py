@@ -6,10 +6,15 @@ training, and imports no torch: a problem is a JSON object, a completion is text
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal, Self, TypedDict
+
+from farthing.config import Strict, parse
+from farthing.errors import TaskError
+from farthing.tasks.verifiers.verdict import Verdict
 
 Split = Literal["train", "heldout"]
 Problem = dict[str, Any]
@@ -44,9 +49,14 @@ class Score:
         return self.correct
 
     @classmethod
-    def unscorable(cls, reason: str, *, answer: str | None = None, **parts: float) -> Score:
-        """The third outcome: the check could not be carried out, for `reason`."""
-        return cls(correct=None, parts=dict(parts), answer=answer, error=reason)
+    def of(cls, verdict: Verdict, *, well_formed: bool, **parts: float) -> Score:
+        """A verifier's verdict as a score; a check that failed keeps its format part and has no
+        accuracy."""
+        if verdict.correct is None:
+            error = verdict.error or "the check gave no result"
+            return cls(None, {"format": float(well_formed), **parts}, verdict.answer, error)
+        components = {"accuracy": verdict.correct, "format": float(well_formed), **parts}
+        return cls(verdict.correct, components, verdict.answer)
 
 
 class Taskset(ABC):
@@ -57,6 +67,15 @@ class Taskset(ABC):
     """
 
     name: ClassVar[str]
+    Settings: ClassVar[type[Strict]] = Strict
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Check the settings and build the taskset; raises TaskError with one line for a bad one."""
+        return cls(parse(cls.Settings, settings, f'task "{cls.name}"', TaskError))
 
     @abstractmethod
     def size(self, split: Split) -> int | None:
@@ -80,6 +99,16 @@ class Taskset(ABC):
     def score(self, completion: str, **problem: Any) -> Score:
         """The verdict on `completion`: the whole assistant turn as text, without the end token but with
         whatever the chat template had already written for it (such as `<think>`)."""
+
+    def wrong(self, **problem: Any) -> str | None:
+        """A whole completion in the right form whose answer is wrong, for checking the check; None where
+        none can be made."""
+        return None
+
+    def key(self, **problem: Any) -> str:
+        """What makes two problems the same one for the split: a key of a held-out problem never occurs in
+        train."""
+        return json.dumps(problem, sort_keys=True, ensure_ascii=False)
 
     def read(self, line: str) -> Problem | None:
         """The problem that a typed line stands for, in whatever short form the taskset has; None for any

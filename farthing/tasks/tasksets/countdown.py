@@ -16,13 +16,15 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from farthing.config import Strict
 from farthing.tasks.draws import Draws
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
 from farthing.tasks.verifiers import countdown as verifier
+from farthing.tasks.verifiers.format import read
 
 HELD_OUT_BELOW = 26
 _TYPED = re.compile(
@@ -34,11 +36,9 @@ _FULL_PROMPT = (
 )
 
 
-class Settings(BaseModel):
+class CountdownSettings(Strict):
     """`count=4, max_number=100` is TinyZero's setting; `prompt="full"` spells out the rules and the
     answer's form for models that were not brought up on this task."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     count: int = Field(3, ge=2, le=5)
     max_number: int = Field(20, ge=1, le=1000)
@@ -103,12 +103,8 @@ class Countdown(Taskset):
 
     name = "countdown"
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> Countdown:
-        return cls(Settings(**settings))
+    Settings = CountdownSettings
+    settings: CountdownSettings
 
     def size(self, split: Split) -> int | None:
         return None
@@ -143,10 +139,14 @@ class Countdown(Taskset):
         return f"<think>\n{expression} = {target}\n</think>\n<answer>{expression}</answer>"
 
     def score(self, completion: str, *, numbers: Sequence[int], target: int) -> Score:  # type: ignore[override]
-        parts = take_apart(completion)
-        correct, answer = verifier.verify(parts.answer, numbers, target)
-        return Score(
-            correct=float(correct),
-            parts={"accuracy": float(correct), "format": float(parts.well_formed)},
-            answer=answer,
-        )
+        reading = read(completion)
+        verdict = verifier.verify(reading.answer, numbers, target)
+        return Score.of(verdict, well_formed=reading.well_formed)
+
+    def wrong(self, *, numbers: Sequence[int], target: int) -> str:  # type: ignore[override]
+        values = reachable(tuple(sorted(numbers)))
+        missed = next(value for value in values if value != target)
+        return f"<think>\nhm\n</think>\n<answer>{values[missed][1:-1]}</answer>"
+
+    def key(self, *, numbers: Sequence[int], target: int) -> str:  # type: ignore[override]
+        return ",".join(map(str, sorted(numbers)))

@@ -4,17 +4,9 @@ exact value."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from farthing.tasks.verifiers.expressions import Expression, ExpressionError, parse
-
-
-class Verdict(NamedTuple):
-    """`answer` is the canonical form for voting (see `canonical`), None when there is no expression to
-    judge."""
-
-    correct: bool
-    answer: str | None
+from farthing.tasks.verifiers.verdict import NO_ANSWER, Verdict
 
 
 def verify(answer: str | None, numbers: Sequence[int], target: int) -> Verdict:
@@ -24,13 +16,13 @@ def verify(answer: str | None, numbers: Sequence[int], target: int) -> Verdict:
     number equal to its value, and as no expression otherwise.
     """
     if answer is None:
-        return Verdict(False, None)
+        return NO_ANSWER
     try:
         expression = _with_result(answer)
     except ExpressionError:
-        return Verdict(False, None)
+        return NO_ANSWER
     uses_all = sorted(expression.numbers) == sorted(numbers)
-    return Verdict(uses_all and expression.value == (target, 1), canonical(expression, numbers))
+    return Verdict(float(uses_all and expression.value == (target, 1)), canonical(expression, numbers))
 
 
 def canonical(expression: Expression, numbers: Sequence[int]) -> str:

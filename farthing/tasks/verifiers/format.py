@@ -1,42 +1,48 @@
-"""Where the answer is in a completion, and whether the completion has the asked form.
+r"""The form of a completion: where its answer is, and whether the form is the asked one.
 
-The asked form: `<think>` thinking `</think>`, then `<answer>` answer `</answer>`, and nothing else but
-white space.
+tags     `<think>` thinking `</think>` `<answer>` answer `</answer>`, nothing else but white space
+(R1-Zero's form) boxed    the same thinking block, then text in which one `\boxed{...}` marks the answer
+(what reasoning models write) free     the same thinking block, then any text
+
+The regions are those of `text.regions`: of several answer blocks the last closed one counts, and what
+stands in the thinking is never an answer. Where `boxed` or `free` is asked and there is an answer block all
+the same, its content is what is judged; where there is no thinking block the whole text is.
 """
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-_ANSWER = re.compile(r"<answer>((?:(?!<answer>|</answer>).)*)</answer>", re.DOTALL)
-_TAGS = re.compile(r"</?(?:think|answer)>")
-_ORDER = ["<think>", "</think>", "<answer>", "</answer>"]
+from farthing.tasks.verifiers.extract import boxes
+from farthing.tasks.verifiers.verdict import Verdict
+from farthing.text.regions import split
+
+Form = Literal["tags", "boxed", "free"]
 
 
-class Parts(NamedTuple):
-    """A completion taken apart: `thinking` and `answer` are None when absent or not closed."""
+class Reading(NamedTuple):
+    """`answer`: the text to judge, None when the form leaves none. `well_formed`: exactly the asked
+    form."""
 
     thinking: str | None
     answer: str | None
     well_formed: bool
 
 
-def take_apart(completion: str) -> Parts:
-    """Split a completion. The answer is the last closed `<answer>` after the thinking; several of them are
-    not well formed, and only the last counts, so that listing guesses gains nothing."""
-    head, closed, tail = completion.partition("</think>")
-    thinking = head.partition("<think>")[2] if closed and "<think>" in head else None
-    body = tail if closed else completion
-    if not closed and "<think>" in completion:
-        return Parts(None, None, False)
-    answers = _ANSWER.findall(body)
-    return Parts(thinking, answers[-1].strip() if answers else None, _well_formed(completion))
+def read(completion: str, form: Form = "tags") -> Reading:
+    """Take a whole assistant turn apart."""
+    regions = split(completion)
+    if form == "tags":
+        answer = None if regions.answer is None else regions.answer.strip()
+        return Reading(regions.thinking, answer or None, regions.well_formed)
+    text = (regions.rest if regions.answer is None else regions.answer).strip()
+    tags = [completion.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")]
+    thought = tags == [1, 1, 0, 0] and completion.lstrip().startswith("<think>")
+    marked = form == "free" or len(boxes(text)) == 1
+    return Reading(regions.thinking, text or None, thought and marked and bool(text))
 
 
-def _well_formed(completion: str) -> bool:
-    if _TAGS.findall(completion) != _ORDER:
-        return False
-    before, _, rest = completion.partition("<think>")
-    between, _, last = rest.partition("</think>")[2].partition("<answer>")
-    return not (before.strip() or between.strip() or last.partition("</answer>")[2].strip())
+def verify(answer: str | None, gold: str) -> Verdict:
+    """The verifier called "format": any answer will do; the taskset's format part says the rest."""
+    del gold
+    return Verdict(float(answer is not None), answer)
