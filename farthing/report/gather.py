@@ -1,0 +1,133 @@
+"""A run directory as one JSON document: what the page shows, and all that it knows.
+
+The page embeds this document; a server may hand out the same one for a run that is still going on.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from farthing.report.alarms import alarms, final_state
+from farthing.report.clock import elapsed
+from farthing.report.costs import costs
+from farthing.report.curves import stage_charts
+from farthing.report.groups import browsable, outcomes, problems
+from farthing.report.headline import evaluations, headline, interval
+from farthing.report.reading import Record, RunFiles, number, read_run, table
+
+FORMAT = 1
+
+
+def gather(run_dir: str | Path) -> Record:
+    """The document of a run; raises RunError where there is no such directory."""
+    return describe(read_run(run_dir))
+
+
+def describe(run: RunFiles) -> Record:
+    """The document of what was read; every value in it is JSON."""
+    rows = evaluations(run)
+    claim = headline(run, rows)
+    stages = stage_charts(run, references(claim))
+    for stage in stages:
+        chart = outcomes(run, stage["name"])
+        if chart:
+            stage["panels"].append(chart)
+    cost = costs(run)
+    return {
+        "format": FORMAT,
+        "name": _name(run),
+        "status": final_state(run),
+        "stage_states": _stage_states(run),
+        "headline": {**claim, **_spent(run, cost)},
+        "evaluations": rows,
+        "comparisons": _comparisons(run),
+        "stages": stages,
+        "alarms": alarms(run),
+        "samples": browsable(run),
+        "problems": problems(run),
+        "cost": cost,
+        "recipe": run.recipe_text,
+        "provenance": provenance(run),
+        "notices": run.notices,
+    }
+
+
+def _name(run: RunFiles) -> str:
+    name = run.recipe.get("name")
+    return name if isinstance(name, str) and name else run.path.resolve().name
+
+
+def references(claim: Record) -> list[Record]:
+    """The lines to hold a learning curve against: the base before RL, and the control without it."""
+    lines = []
+    for key in ("base", "control"):
+        if claim[key]:
+            low, high = interval(claim[key]) or (None, None)
+            lines.append({"label": key, "y": claim[key]["pass@1"], "low": low, "high": high})
+    return lines
+
+
+def _spent(run: RunFiles, cost: Record) -> Record:
+    """Wall time, money, tokens and FLOPs of all attempts: from the summary when there is one, else the ledger."""
+    total = table(cost.get("total"))
+    wall = number(run.summary.get("wall_s"))
+    money = number(table(run.summary.get("cost")).get("money"))
+    return {
+        "wall_s": wall if wall is not None else number(total.get("wall_s")) or _span(run),
+        "money": money if money is not None else number(total.get("money")),
+        "currency": str(cost.get("currency") or table(run.summary.get("cost")).get("currency") or ""),
+        "cores": number(cost.get("cores")),
+        "tokens": number(run.summary.get("tokens")) or number(total.get("tokens")),
+        "flops": number(run.summary.get("flops")) or number(total.get("flops")),
+    }
+
+
+def _span(run: RunFiles) -> float | None:
+    times = [time for record in run.metrics if (time := number(record.get("time"))) is not None]
+    return elapsed(run)(max(times)) if times else None
+
+
+def _stage_states(run: RunFiles) -> list[Record]:
+    states = table(run.status.get("stages"))
+    return [
+        {"name": name, "state": str(table(states.get(name)).get("state") or "waiting"),
+         "step": number(table(states.get(name)).get("step")), "steps": number(table(states.get(name)).get("steps"))}
+        for name in run.stage_names()
+    ]  # fmt: skip
+
+
+def _comparisons(run: RunFiles) -> list[Record]:
+    listed = run.summary.get("comparisons")
+    return [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+
+
+def provenance(run: RunFiles) -> list[list[str]]:
+    """[name, value] pairs: what somebody needs to make this run again, as far as the run wrote it down."""
+    pairs: list[tuple[str, Any]] = [
+        ("recipe", run.recipe.get("name")),
+        ("seed", run.recipe.get("seed")),
+        ("fingerprint", run.config.get("fingerprint")),
+        ("farthing", run.config.get("version")),
+        ("created", _date(run.config.get("created"))),
+        ("attempts", number(run.status.get("attempt"))),
+    ]
+    hardware = table(run.summary.get("hardware")) or table(run.config.get("hardware"))
+    pairs += [(name.replace("_", " "), value) for name, value in hardware.items()]
+    return [[str(name), _shown(value)] for name, value in pairs if value is not None]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _date(created: Any) -> str | None:
+    """Unix seconds as a date in UTC; anything else as it stands."""
+    seconds = number(created)
+    if seconds is None:
+        return created if isinstance(created, str) else None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):
+        return str(created)

@@ -1,0 +1,178 @@
+"""Groups of samples for reading: taken apart into thinking and answer, judged, and few enough for one page.
+
+Also what the same groups say about the problems: which are solved, which are being learnt, which are hopeless.
+"""
+
+import json
+from typing import Any
+
+from farthing.report.reading import Record, RunFiles, number, table
+from farthing.text.regions import RegionParser
+
+MAX_BYTES = 6_000_000
+MAX_PROBLEMS = 400
+VERDICTS = ("right", "partial", "wrong", "truncated", "unparsable", "unscored")
+SOLVED = 0.9
+PERIODS = 12
+MIN_PER_PERIOD = 4
+
+
+def browsable(run: RunFiles, max_bytes: int = MAX_BYTES) -> Record:
+    """{"groups": [...], "steps_total", "steps_shown"}: whole steps, evenly spaced, within `max_bytes` of text."""
+    order = {name: place for place, name in enumerate(run.stage_names())}
+    steps: dict[tuple[int, float], list[Record]] = {}
+    for group in run.groups:
+        steps.setdefault((order[group["stage"]], group["step"]), []).append(group)
+    keys = sorted(steps)
+    sizes = {key: sum(_size(group) for group in steps[key]) for key in keys}
+    stride = 1
+    while sum(sizes[key] for key in _every(keys, stride)) > max_bytes and stride < len(keys):
+        stride *= 2
+    shown = _every(keys, stride)
+    groups = [present(group) for key in shown for group in steps[key]]
+    return {"groups": groups, "steps_total": len(keys), "steps_shown": len(shown)}
+
+
+def _every(keys: list[Any], stride: int) -> list[Any]:
+    """Every `stride`-th, and always the last."""
+    kept = keys[::stride]
+    return kept if not keys or kept[-1] == keys[-1] else [*kept, keys[-1]]
+
+
+def _size(group: Record) -> int:
+    texts = [sample.get("text") for sample in _samples(group)]
+    return len(str(group.get("prompt", ""))) + sum(len(str(text)) + 200 for text in texts)
+
+
+def _samples(group: Record) -> list[Record]:
+    listed = group.get("samples")
+    return [sample for sample in listed if isinstance(sample, dict)] if isinstance(listed, list) else []
+
+
+def present(group: Record) -> Record:
+    """One group as the page shows it."""
+    problem = table(group.get("problem"))
+    return {
+        "stage": group["stage"],
+        "step": group["step"],
+        "title": title(problem),
+        "problem": json.dumps(problem, ensure_ascii=False, indent=1),
+        "prompt": str(group.get("prompt") or ""),
+        "samples": [present_sample(sample) for sample in _samples(group)],
+    }
+
+
+def present_sample(sample: Record) -> Record:
+    """One sample: its text by region, its verdict, and the numbers it was given."""
+    parts = table(sample.get("parts"))
+    return {
+        "blocks": blocks(str(sample.get("text") or "")),
+        "verdict": verdict(sample),
+        "reward": number(sample.get("reward")),
+        "advantage": number(sample.get("advantage")),
+        "parts": [[str(name), number(value)] for name, value in parts.items()],
+        "answer": _words(sample.get("answer")),
+        "error": _words(sample.get("error")),
+        "finish_reason": _words(sample.get("finish_reason")),
+        "tokens": number(sample.get("tokens")),
+    }
+
+
+def _words(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def blocks(text: str) -> list[list[Any]]:
+    """[region, text, closed] in order; what lies between the tags is kept to the letter."""
+    parser = RegionParser()
+    parser.feed(text)
+    parser.finish()
+    return [[block.region, block.text, block.closed] for block in parser.blocks if block.text or block.region != "text"]
+
+
+def verdict(sample: Record) -> str:
+    """One of VERDICTS. A wrong answer that exists, none because time ran out, and none at all are told apart."""
+    correct = number(sample.get("correct"))
+    if correct is None:
+        return "unscored"
+    if correct >= 1:
+        return "right"
+    if sample.get("finish_reason") == "length":
+        return "truncated"
+    if sample.get("answer") is None:
+        return "unparsable"
+    return "partial" if correct > 0 else "wrong"
+
+
+def title(problem: Record) -> str:
+    """A problem in a few words: its question where it has one, otherwise its fields."""
+    for key in ("question", "problem", "prompt", "text"):
+        if isinstance(problem.get(key), str):
+            return str(problem[key])[:200]
+    fields = [f"{key} {_field(value)}" for key, value in problem.items()]
+    return " · ".join(fields)[:200]
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, int | float | str) for item in value):
+        return " ".join(str(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def pass_rate(group: Record) -> float | None:
+    """Share of right samples among those that could be scored; None where none could."""
+    scored = [value for sample in _samples(group) if (value := number(sample.get("correct"))) is not None]
+    return sum(value >= 1 for value in scored) / len(scored) if scored else None
+
+
+def problems(run: RunFiles) -> Record:
+    """Pass rates per problem over the kept groups: {"rows": [...], "total": n}, most often seen first.
+
+    A row is {"title", "stage", "points": [[step, rate], ...], "state"}; state is "solved" (the last look at least
+    SOLVED), "hopeless" (never once right) or "learning".
+    """
+    seen: dict[tuple[str, str], list[list[float]]] = {}
+    titles: dict[tuple[str, str], str] = {}
+    for group in run.groups:
+        rate = pass_rate(group)
+        if rate is not None:
+            problem = table(group.get("problem"))
+            key = (group["stage"], json.dumps(problem, sort_keys=True))
+            seen.setdefault(key, []).append([group["step"], rate])
+            titles[key] = title(problem)
+    rows = []
+    for key in sorted(seen, key=lambda item: (-len(seen[item]), item)):
+        points = sorted(seen[key])
+        rows.append({"title": titles[key], "stage": key[0], "points": points, "state": _state(points)})
+    return {"rows": rows[:MAX_PROBLEMS], "total": len(rows)}
+
+
+def _state(points: list[list[float]]) -> str:
+    if points[-1][1] >= SOLVED:
+        return "solved"
+    return "learning" if any(rate > 0 for _, rate in points) else "hopeless"
+
+
+def outcomes(run: RunFiles, stage: str) -> Record | None:
+    """A chart of how whole groups came out over time: all right, some, none; None with too few groups to say.
+
+    Each point stands for the kept groups of one stretch of steps and is drawn at the last step of it.
+    """
+    rated = [(g["step"], rate) for g in run.groups if g["stage"] == stage and (rate := pass_rate(g)) is not None]
+    rated.sort()
+    periods = min(PERIODS, len(rated) // MIN_PER_PERIOD)
+    if periods < 3:
+        return None
+    bounds = [len(rated) * n // periods for n in range(periods + 1)]
+    shares: dict[str, list[list[float]]] = {"all right": [], "some right": [], "none right": []}
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        rates = [rate for _, rate in rated[start:stop]]
+        step = rated[stop - 1][0]
+        solved, hopeless = (sum(rate == edge for rate in rates) / len(rates) for edge in (1, 0))
+        for name, value in zip(shares, (solved, 1 - solved - hopeless, hopeless), strict=True):
+            shares[name].append([step, value])
+    styles = ("solved", "learning", "hopeless")
+    series = [{"key": name, "label": name, "style": style, "points": shares[name], "left_out": 0, "band": []}
+              for name, style in zip(shares, styles, strict=True)]  # fmt: skip
+    return {"id": "outcomes", "title": f"Groups by outcome ({len(rated)} kept for reading)", "unit": "share",
+            "kind": "stack", "zero": True, "more": False, "series": series, "references": []}  # fmt: skip

@@ -1,0 +1,122 @@
+// Where the reader of samples is, and how to get from there to somewhere else. Drawing is in reader.js.
+
+/** The kept groups as stops in the order of the run: {stage, step, groups}. */
+function stops(groups) {
+  const found = [];
+  for (const group of groups) {
+    const last = found.at(-1);
+    if (last && last.stage === group.stage && last.step === group.step) last.groups.push(group);
+    else found.push({ stage: group.stage, step: group.step, groups: [group] });
+  }
+  return found;
+}
+
+const matches = (sample, filter) => filter === "all" || sample.verdict === filter;
+const holds = (group, filter) => group.samples.some((sample) => matches(sample, filter));
+
+/** The state of the browser: place, group, sample and filter always name something that exists. */
+function navigation(places, changed) {
+  const verdicts = new Set(places.flatMap((place) => place.groups.flatMap((g) => g.samples.map((s) => s.verdict))));
+  const self = {
+    places,
+    filters: ["all", ...Object.keys(VERDICTS).filter((name) => verdicts.has(name))],
+    place: 0, group: 0, sample: 0, filter: "all", folded: false,
+    current: () => places[self.place],
+    samples: () => self.current().groups[self.group].samples,
+    listed: () => self.samples().map((_, n) => n).filter((n) => matches(self.samples()[n], self.filter)),
+
+    /** The nearest place in this direction that holds a sample of the filter, or -1. */
+    ahead(direction) {
+      for (let n = self.place + direction; n >= 0 && n < places.length; n += direction) {
+        if (places[n].groups.some((group) => holds(group, self.filter))) return n;
+      }
+      return -1;
+    },
+    settle() {
+      const groups = self.current().groups;
+      self.group = Math.min(self.group, groups.length - 1);
+      if (!holds(groups[self.group], self.filter)) {
+        const other = groups.findIndex((group) => holds(group, self.filter));
+        if (other >= 0) self.group = other;
+      }
+      if (!self.listed().includes(self.sample)) self.sample = self.listed()[0] ?? 0;
+      changed();
+    },
+    toPlace(place) {
+      if (place < 0 || place >= places.length) return;
+      self.place = place;
+      self.sample = 0;
+      self.settle();
+    },
+    toGroup(group) {
+      if (group < 0 || group >= self.current().groups.length) return;
+      self.group = group;
+      self.sample = self.listed()[0] ?? 0;
+      changed();
+    },
+    toSample(sample) { self.sample = sample; changed(); },
+    nextSample(direction) {
+      const listed = self.listed();
+      const next = listed[listed.indexOf(self.sample) + direction];
+      if (next !== undefined) self.toSample(next);
+    },
+    toFilter(filter) { self.filter = filter; self.settle(); },
+    nextFilter() { self.toFilter(self.filters[(self.filters.indexOf(self.filter) + 1) % self.filters.length]); },
+    toggleThinking() { self.folded = !self.folded; changed(); },
+    toStep(stage, step) {
+      const there = places.map((place, n) => [place, n]).filter(([place]) => place.stage === stage);
+      if (there.length) self.toPlace(there[nearest(there.map(([place]) => place.step), step)][1]);
+    },
+  };
+  return self;
+}
+
+const KEYS = {
+  j: (go) => go.nextSample(1), k: (go) => go.nextSample(-1),
+  l: (go) => go.toPlace(go.ahead(1)), h: (go) => go.toPlace(go.ahead(-1)),
+  ArrowRight: (go) => go.toPlace(go.ahead(1)), ArrowLeft: (go) => go.toPlace(go.ahead(-1)),
+  "]": (go) => go.toGroup(go.group + 1), "[": (go) => go.toGroup(go.group - 1),
+  f: (go) => go.nextFilter(), t: (go) => go.toggleThinking(),
+};
+const LIST_KEYS = { ArrowDown: KEYS.j, ArrowUp: KEYS.k };
+
+/** Keys work while the focus is inside the browser, so that they disturb nobody elsewhere on the page. */
+function listenToKeys(node, list, go) {
+  node.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const typing = event.target.matches("select, input");
+    const scrolls = event.key.startsWith("Arrow") && !list.contains(event.target);
+    const action = KEYS[event.key] || (event.target === list ? LIST_KEYS[event.key] : undefined);
+    if (!action || (event.key.startsWith("Arrow") && (typing || scrolls))) return;
+    action(go);
+    event.preventDefault();
+  });
+}
+
+/** The section with the browser; `open(stage, step)` leads there from a chart. */
+function samplesSection(samples) {
+  if (!samples.groups.length) return { node: null, open: () => {} };
+  const parts = readerParts();
+  const go = navigation(stops(samples.groups), () => drawReader(parts, go));
+  const left = samples.steps_total - samples.steps_shown;
+  const node = section("samples", "Samples",
+    el("p", { class: "small" }, left
+      ? `${samples.steps_shown} of ${samples.steps_total} logged steps are kept on this page; samples.jsonl has them all.`
+      : `All ${samples.steps_total} logged steps.`),
+    parts.toolbar, parts.body, keyHelp());
+  prepareReader(parts, go);
+  listenToKeys(node, parts.list, go);
+  go.toPlace(go.places.length - 1);
+  const open = (stage, step) => {
+    go.toStep(stage, step);
+    node.scrollIntoView({ block: "start" });
+    parts.list.focus({ preventScroll: true });
+  };
+  return { node, open };
+}
+
+function keyHelp() {
+  const key = (name) => el("kbd", null, name);
+  return el("p", { class: "small keys" }, "In this section: ", key("j"), " ", key("k"), " sample, ", key("h"), " ",
+    key("l"), " step, ", key("["), " ", key("]"), " group, ", key("f"), " filter, ", key("t"), " fold the thinking.");
+}

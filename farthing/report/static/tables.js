@@ -1,0 +1,114 @@
+// Evaluations, problems and costs as tables.
+
+const MODEL_STYLES = { base: "quiet", control: "b", final: "a" };
+
+function evaluationSection(document_) {
+  const rows = document_.evaluations;
+  if (!rows.length) return null;
+  const several = new Set(rows.map((row) => row.task)).size > 1;
+  const rates = rateNames(rows);
+  const columns = [
+    { head: "model", cell: (row) => [row.model, several ? el("span", { class: "unit" }, row.task) : null] },
+    { head: "", cell: (row) => intervalStrip(row["pass@1"], ...edges(row, "pass@1"), MODEL_STYLES[row.model] || "a") },
+    ...rates.map((name) => ({ head: name, numeric: true, cell: (row) => rateCell(row, name) })),
+    { head: "mean length", numeric: true, title: "tokens", cell: (row) => plain(row.mean_length) },
+    { head: "truncated", numeric: true, cell: (row) => share(row.truncated) },
+    { head: "unparsable", numeric: true, cell: (row) => share(row.unparsable) },
+    { head: "problems × samples", numeric: true, cell: (row) => `${plain(row.n)} × ${plain(row.samples)}` },
+  ];
+  return section("evaluation", "Evaluation",
+    table(columns, rows, { "aria-label": "evaluation" }), comparisons(document_.comparisons),
+    el("p", { class: "small" }, "Held-out problems, answers sampled. Small figures: interval of the rate."));
+}
+
+function rateNames(rows) {
+  const names = new Set(rows.flatMap((row) => Object.keys(row).filter((name) => /^(pass|cons)@\d+$/.test(name))));
+  const order = (name) => (name.startsWith("pass") ? 0 : 1e6) + Number(name.split("@")[1]);
+  return [...names].sort((a, b) => order(a) - order(b));
+}
+
+function edges(row, name) {
+  const pair = row[`${name}_interval`];
+  return Array.isArray(pair) ? pair : [null, null];
+}
+
+function rateCell(row, name) {
+  const [low, high] = edges(row, name);
+  return [el("b", null, share(row[name])), el("span", { class: "interval" }, range(low, high))];
+}
+
+function comparisons(rows) {
+  return rows.length ? table([
+    { head: "comparison", cell: (row) => `${row.b ?? ""} against ${row.a ?? ""}` },
+    { head: "task", cell: (row) => String(row.task ?? "") },
+    { head: "difference, points", numeric: true, cell: (row) => points(row.difference) },
+    { head: "interval", numeric: true, cell: (row) => range(...(Array.isArray(row.interval) ? row.interval : []), points) },
+    { head: "probability of better", numeric: true, cell: (row) => share(row.p_better) },
+  ], rows, { "aria-label": "comparisons" }) : null;
+}
+
+const STATES = { solved: ["✓", "solved"], learning: ["◐", "learning"], hopeless: ["✕", "hopeless"] };
+const PROBLEMS_AT_FIRST = 12;
+
+function problemsSection(problems) {
+  const rows = problems.rows.filter((row) => row.points.length > 1);
+  if (!rows.length) return null;
+  const steps = rows.flatMap((row) => row.points.map((point) => point[0]));
+  const [first, last] = [Math.min(...steps), Math.max(...steps)];
+  const columns = [
+    { head: "problem", cell: (row) => el("span", { class: "problem" }, row.title) },
+    { head: "state", cell: (row) => el("span", { class: `state ${row.state}` }, STATES[row.state].join(" ")) },
+    { head: "looks", numeric: true, cell: (row) => row.points.length },
+    { head: "first", numeric: true, cell: (row) => share(row.points[0][1], 0) },
+    { head: "last", numeric: true, cell: (row) => share(row.points.at(-1)[1], 0) },
+    { head: `pass rate, steps ${plain(first)} to ${plain(last)}`, cell: (row) => sparkline(row.points, first, last) },
+  ];
+  const few = table(columns, rows.slice(0, PROBLEMS_AT_FIRST), { "aria-label": "problems" });
+  const more = el("button", { type: "button", class: "quiet", listen: { click: () => {
+    few.replaceWith(table(columns, rows, { "aria-label": "problems" }));
+    more.remove();
+  } } }, `all ${rows.length} problems`);
+  const count = (state) => rows.filter((row) => row.state === state).length;
+  const left = problems.total - rows.length;
+  return section("problems", "Problems",
+    el("p", { class: "small" }, `Of ${rows.length} problems met more than once among the kept samples: `,
+      `${count("solved")} solved, ${count("learning")} learning, ${count("hopeless")} hopeless. `,
+      left ? `${left} more are not listed.` : ""),
+    few, rows.length > PROBLEMS_AT_FIRST ? more : null);
+}
+
+function costSection(cost) {
+  if (!cost.total) return null;
+  const whole = cost.total.wall_s;
+  const columns = (head, style) => [
+    { head, cell: (row) => row.name },
+    { head: "", cell: (row) => shareBar(row.wall_s, whole, style(row)) },
+    { head: "time", numeric: true, cell: (row) => duration(row.wall_s) },
+    { head: "share", numeric: true, cell: (row) => share(row.wall_s / whole, 0) },
+    { head: "processor", numeric: true, cell: (row) => duration(row.cpu_s) },
+    { head: "tokens", numeric: true, cell: (row) => compact(row.tokens) },
+    { head: "FLOPs", numeric: true, cell: (row) => (row.flops ? scientific(row.flops) : NONE) },
+    { head: "money", numeric: true, cell: (row) => money(row.money, cost.currency) },
+  ];
+  const sum = { ...cost.total, rowClass: "sum" };
+  const waste = columns("paid for, taught nothing", () => "b").filter((column, n) => n < 4 || column.head === "money");
+  const lost = cost.waste.reduce((seconds, row) => seconds + row.wall_s, 0);
+  return section("cost", "Cost",
+    el("p", { class: "small" }, priceWords(cost)),
+    table(columns("by stage", () => "a"), [...cost.by_stage, sum], { "aria-label": "cost by stage" }),
+    table(columns("by kind of work", (row) => kindStyle(row.name)), cost.by_kind, { "aria-label": "cost by kind" }),
+    lost > 0 ? table(waste, cost.waste.filter((row) => row.wall_s > 0), { "aria-label": "waste" })
+      : el("p", { class: "small" }, "No waste was booked."));
+}
+
+function kindStyle(name) {
+  return ["generate", "train", "score"].includes(name) ? name : "other";
+}
+
+function priceWords(cost) {
+  const cores = `${plain(cost.cores)} ${cost.cores === 1 ? "core" : "cores"}`;
+  const attempts = cost.attempts > 1 ? ` over ${cost.attempts} attempts` : "";
+  return known(cost.price)
+    ? `${cores} at ${money(cost.price, cost.currency)} per core-hour${attempts}; a reserved core costs the same busy or idle.`
+    : `${cores}${attempts}; the recipe names no price, so nothing is counted in money.`;
+}
