@@ -5,11 +5,12 @@ competes with the training nor outlives it.
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import IO, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -28,7 +29,7 @@ LINE_S = 5.0
 @contextmanager
 def live_view(stream: TextIO | None = None) -> Iterator[list[Sink]]:
     """The sinks that show a run on `stream` (standard output when not given) for as long as the block lasts."""
-    console = Console(file=stream or sys.stdout)
+    console = _Console(file=stream or sys.stdout)
     warnings = _WarningsToConsole(console)
     fancy = console.is_terminal and not console.is_dumb_terminal
     sink: LivePanel | PlainLines = LivePanel(console) if fancy else PlainLines(stream or sys.stdout)
@@ -66,7 +67,10 @@ class PlainLines:
             self._shown_at = self._clock()
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        try:
+            print(line, file=self._stream, flush=True)
+        except BrokenPipeError:
+            _silence(self._stream)
 
     def close(self) -> None:
         """Nothing is held back."""
@@ -137,6 +141,24 @@ def _bar(progress: Progress) -> RenderableType:
         Text(f"{clock(left)} left" if left is not None else "", style="dim"),
     )
     return row
+
+
+class _Console(Console):
+    """A console whose reader may leave (`farthing run ... | head`); rich itself would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _silence(self.file)
+
+
+def _silence(stream: IO[str]) -> None:
+    """Let everything that is still to come go nowhere, the flush at the end of the process included."""
+    with suppress(OSError, ValueError):  # not a file of the system: nothing is buffered for it
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
 
 
 class _WarningsToConsole(logging.Handler):
