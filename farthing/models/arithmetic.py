@@ -120,13 +120,13 @@ def moe_shapes(config: ModelConfig) -> Shapes:
 def mtp_shapes(config: ModelConfig, depth: int) -> Shapes:
     """A module that predicts one token further: two norms, their projection, a layer, a norm before the shared head."""
     hidden = config.hidden_size
-    return {
+    shapes: Shapes = {
         "enorm.weight": (hidden,),
         "hnorm.weight": (hidden,),
         "eh_proj.weight": (hidden, 2 * hidden),
         **prefixed("block", block_shapes(config, config.num_hidden_layers + depth)),
-        "norm.weight": (hidden,),
     }
+    return shapes | ({"norm.weight": (hidden,)} if config.mtp_own_norm else {})
 
 
 def parameters(config: ModelConfig) -> Parameters:

@@ -19,8 +19,12 @@ class Attend(Protocol):
     """The one seam between the model and whoever owns the keys and values.
 
     Given layer `layer`'s new queries [B, T, H, D], keys [B, T, K, D] and values [B, T, K, V], return what each query
-    reads, [B, T, H, V]. `values` None: the values are the first `value_dim` channels of the keys (latent attention).
-    Implementations: `causal` here (whole rows, training); the engine's slots; the learner's shared prompts.
+    reads, [B, T, H, V]. Implementations: `causal` here (whole rows, training); the engine's slots; the learner's shared
+    prompts.
+
+    Latent attention hands over its latents: K = 1, and `values` is a view of the first V channels of `keys`, so that a
+    cache need not keep them (`cached_shapes` then says 0 value channels). An implementation whose attribute
+    `expands_latents` is true gets the keys and values of every head instead.
     """
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor: ...
@@ -40,6 +44,11 @@ def causal(layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: flo
         enable_gqa=queries.shape[2] != keys.shape[2],
     )
     return out.transpose(1, 2)
+
+
+def expands_latents(attend: Attend) -> bool:
+    """Whether latent attention should form every head's keys and values: cheaper where nothing is cached."""
+    return attend is causal or getattr(attend, "expands_latents", False)
 
 
 class Attention(nn.Module):
@@ -72,6 +81,11 @@ class Attention(nn.Module):
 
 
 def cached_shapes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
-    """((key heads, key channels), (value heads, value channels)) that one token leaves in the cache per layer."""
+    """((key heads, key channels), (value heads, value channels)) that one token leaves in the cache per layer.
+
+    With latent attention the values are the first `kv_lora_rank` channels of the keys: 0 value channels are kept.
+    """
+    if config.mla is not None:
+        return (1, config.mla.latent_dim), (1, 0)
     shape = (config.num_key_value_heads, config.head_dim)
     return shape, shape

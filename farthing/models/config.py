@@ -5,7 +5,7 @@ Nothing here imports torch: the planner, `farthing inspect` and the recipe read 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RopeConfig:
     mscale: float | None = None
     mscale_all_dim: float | None = None
     attention_factor: float | None = None
-    yarn_beyond_original_only: bool = True
+    yarn_beyond_original_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,16 @@ class MLAConfig:
     v_head_dim: int
     q_lora_rank: int | None = None
 
+    @property
+    def query_dim(self) -> int:
+        """Channels of one head's query and key."""
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels that one token leaves in the cache: its latent and the one rotated key all heads share."""
+        return self.kv_lora_rank + self.qk_rope_head_dim
+
 
 @dataclass(frozen=True)
 class MoEConfig:
@@ -51,8 +61,9 @@ class MoEConfig:
     and i is not among `dense_layers`.
     `scoring_func` is "softmax" or "sigmoid". `selection_bias`: a correction bias is added for choosing experts and left
     out of their weights. `norm_min` divides the chosen weights by max(sum, norm_min) (ERNIE); `norm_eps` adds to the
-    sum instead (DeepSeek). `masked_group_score` is what experts outside the chosen groups score: -inf in the
-    checkpoint authors' code, 0.0 in `transformers`.
+    sum instead (DeepSeek). `group_score` ranks groups of experts by their best score ("max") or by the sum of the best
+    two ("top2"). `masked_group_score` is what experts outside the chosen groups score: -inf in the checkpoint authors'
+    code, 0.0 in older versions of `transformers`, which then may choose them after all.
     """
 
     n_routed_experts: int
@@ -87,7 +98,9 @@ class MoEConfig:
 class ModelConfig:
     """One decoder-only transformer: pre-norm, RMSNorm, rotary positions, gated feed-forward blocks.
 
-    `head_dim` is explicit because several families (Qwen3, ERNIE) do not use hidden_size / num_attention_heads.
+    `head_dim` is explicit because several families (Qwen3, ERNIE) do not use hidden_size / num_attention_heads; with
+    `mla` it is not used. `num_nextn_predict_layers` modules predict further tokens (MTP); `mtp_own_norm`: each has a
+    norm of its own before the shared head, otherwise the decoder's final norm serves them too.
     """
 
     vocab_size: int
@@ -108,6 +121,7 @@ class ModelConfig:
     mla: MLAConfig | None = None
     moe: MoEConfig | None = None
     num_nextn_predict_layers: int = 0
+    mtp_own_norm: bool = True
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
@@ -118,8 +132,28 @@ class ModelConfig:
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of "
                 f"num_key_value_heads {self.num_key_value_heads}"
             )
-        if self.mla is None and self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} is odd: rotary embedding turns channels in pairs")
+        if self.rotary_dim % 2:
+            raise ValueError(
+                f"{self.rotary_dim} rotary channels are odd: rotary embedding turns channels in pairs"
+            )
+        if self.moe is not None and self.moe.n_routed_experts % self.moe.n_group:
+            raise ValueError(
+                f"{self.moe.n_routed_experts} experts do not divide into {self.moe.n_group} groups"
+            )
+
+    @property
+    def rotary_dim(self) -> int:
+        """Channels of a head that rotary embedding turns."""
+        return self.head_dim if self.mla is None else self.mla.qk_rope_head_dim
+
+    @property
+    def active_rope(self) -> RopeConfig:
+        """The rotary embedding that is in force: without YaRN where that waits for longer positions."""
+        rope = self.rope
+        waits = rope.rope_type == "yarn" and rope.yarn_beyond_original_only
+        if waits and self.max_position_embeddings <= (rope.original_max_position_embeddings or 0):
+            return replace(rope, rope_type="default")
+        return rope
 
     def is_moe_layer(self, layer: int) -> bool:
         """Whether layer `layer` (from 0; MTP modules count on behind the last layer) holds routed experts."""

@@ -18,8 +18,11 @@ from torch import Tensor, nn
 
 from farthing.models.attention import Attend, Attention, causal
 from farthing.models.config import ModelConfig
+from farthing.models.latent import LatentAttention
 from farthing.models.layers import MLP, FusedLinears, Linear, RMSNorm
-from farthing.models.rope import inverse_frequencies, rotary_tables
+from farthing.models.moe import Experts, MixtureOfExperts
+from farthing.models.mtp import PredictionModule
+from farthing.models.rope import inverse_frequencies, rotary_tables, table_factor
 
 
 class Block(nn.Module):
@@ -28,9 +31,10 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config, layer) if config.mla is None else LatentAttention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MLP(config.hidden_size, config.intermediate_size)
+        dense = not config.is_moe_layer(layer)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size) if dense else MixtureOfExperts(config)
 
     def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, dtype: torch.dtype) -> Tensor:
         x_BTC = x_BTC + self.self_attn(self.input_layernorm(x_BTC, dtype), cos, sin, attend)
@@ -45,6 +49,8 @@ class Backbone(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        behind = range(config.num_hidden_layers, config.num_hidden_layers + config.num_nextn_predict_layers)
+        self.mtp = nn.ModuleList(PredictionModule(config, Block(config, layer)) for layer in behind)
 
 
 class Decoder(nn.Module):
@@ -56,11 +62,13 @@ class Decoder(nn.Module):
         self.compute_dtype: torch.dtype | None = None
         self.model = Backbone(config)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
-        self.register_buffer("inv_freq", inverse_frequencies(config.rope, config.head_dim), persistent=False)
+        self.table_factor = table_factor(config.active_rope)
+        self.register_buffer("inv_freq", None, persistent=False)
+        self.reset_tables()
 
     def reset_tables(self) -> None:
         """Compute what is derived from the configuration and not stored: after building without memory."""
-        self.inv_freq = inverse_frequencies(self.config.rope, self.config.head_dim)
+        self.inv_freq = inverse_frequencies(self.config.active_rope, self.config.rotary_dim)
 
     def forward(self, token_ids_BT: Tensor) -> Tensor:
         return self.logits(self.hidden(token_ids_BT))
@@ -73,10 +81,24 @@ class Decoder(nn.Module):
         dtype = self.compute_dtype or x_BTC.dtype
         if positions_BT is None:
             positions_BT = torch.arange(token_ids_BT.shape[1], device=token_ids_BT.device).unsqueeze(0)
-        cos, sin = rotary_tables(self.inv_freq, positions_BT, dtype)
+        cos, sin = rotary_tables(self.inv_freq, positions_BT, dtype, self.table_factor)
         for block in self.model.layers:
             x_BTC = block(x_BTC, cos, sin, attend, dtype)
         return self.model.norm(x_BTC, dtype)
+
+    def further_hidden(
+        self, hidden_BTC: Tensor, token_ids_BT: Tensor, attend: Attend = causal
+    ) -> list[Tensor]:
+        """From `hidden`'s states of whole rows, the states that predict further: item d-1, [B, T - d, C], holds at
+        place i what predicts token i + d + 1. One item per MTP module; `logits` turns each into logits."""
+        states, dtype = [hidden_BTC], hidden_BTC.dtype
+        for depth, module in enumerate(self.model.mtp, start=1):
+            embedded = self.model.embed_tokens(token_ids_BT[:, depth:])
+            positions = torch.arange(depth, token_ids_BT.shape[1], device=token_ids_BT.device).unsqueeze(0)
+            tables = rotary_tables(self.inv_freq, positions, dtype, self.table_factor)
+            x_BTC = module(embedded, states[-1][:, :-1], *tables, attend, dtype)
+            states.append((module.norm or self.model.norm)(x_BTC, dtype))
+        return states[1:]
 
     @property
     def head_weight(self) -> Tensor:
@@ -97,7 +119,7 @@ class Decoder(nn.Module):
             for part in vars(module).values():
                 if isinstance(part, FusedLinears):
                     part.publish(dtype)
-            if isinstance(module, Linear) and module is not self.lm_head:
+            if isinstance(module, Linear | Experts) and module is not self.lm_head:
                 module.publish(dtype)
 
 
@@ -111,6 +133,6 @@ def initialise(model: Decoder, seed: int) -> Decoder:
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2:
                 continue
-            is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            is_residual = name.endswith(("o_proj.weight", "down_proj.weight", "experts.down_proj"))
             parameter.normal_(0.0, residual_std if is_residual else std, generator=generator)
     return model

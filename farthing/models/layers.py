@@ -20,14 +20,23 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         self.view: Tensor | None = None
+        self.adapter: nn.Module | None = None
 
     def publish(self, dtype: torch.dtype) -> None:
         self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
 
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """The weight [out, in] in the dtype the work is done in, without its adapter."""
+        cached = self.view is not None and not torch.is_grad_enabled() and self.view.dtype == dtype
+        return self.view if cached and self.view is not None else self.weight.to(dtype)
+
     def forward(self, x: Tensor) -> Tensor:
-        cached = self.view is not None and not torch.is_grad_enabled() and self.view.dtype == x.dtype
-        weight = self.view if cached and self.view is not None else self.weight.to(x.dtype)
-        return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+        out = F.linear(x, self.matrix(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return out if self.adapter is None else out + self.adapter(x)
+
+    def change(self, x: Tensor) -> Tensor:
+        """What the adapter adds, zeros where there is none."""
+        return x.new_zeros(*x.shape[:-1], len(self.weight)) if self.adapter is None else self.adapter(x)
 
 
 class RMSNorm(nn.Module):
@@ -66,7 +75,10 @@ class FusedLinears:
     def __call__(self, x: Tensor) -> Tensor:
         cached = self.view is not None and not torch.is_grad_enabled() and self.view[0].dtype == x.dtype
         weight, bias = self.view if cached and self.view is not None else self.joined(x.dtype)
-        return F.linear(x, weight, bias)
+        out = F.linear(x, weight, bias)
+        if all(part.adapter is None for part in self.parts):
+            return out
+        return out + torch.cat([part.change(x) for part in self.parts], dim=-1)
 
 
 class MLP(nn.Module):
