@@ -1,12 +1,12 @@
 """TensorBoard, trackio and W&B as sinks; each comes with the extra `track` and is imported only when asked for."""
 
 import importlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from farthing.config import fingerprint
 from farthing.errors import UserError
 from farthing.runs.files import Record
 from farthing.runs.metrics import Sink
@@ -92,13 +92,13 @@ class Tracker:
 
 
 def _trackio(run: Path, project: str, config: dict[str, Any]) -> Sink:
-    return Tracker("trackio", run, project, config)
+    return Tracker("trackio", run, project, config, resume="allow")
 
 
 def _wandb(run: Path, project: str, config: dict[str, Any]) -> Sink:
-    # The same directory goes on as the same W&B run.
-    identity = re.sub(r"[^A-Za-z0-9_-]", "-", f"{project}-{run.resolve().name}")
-    return Tracker("wandb", run, project, config, dir=str(run), id=identity, resume="allow")
+    # The same directory goes on as the same W&B run; another directory of that name is another run.
+    mark = fingerprint(str(run.resolve()))[:8]
+    return Tracker("wandb", run, project, config, dir=str(run), id=f"{project}-{mark}", resume="allow")
 
 
 SINKS: dict[str, Callable[[Path, str, dict[str, Any]], Sink]] = {
