@@ -42,7 +42,7 @@ _MENDABLE = {
 
 
 # The root of what the argument parser raises; typer keeps it in a module whose name has changed before.
-_BadUsage = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_BadUsage: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def _say(line: object) -> None:

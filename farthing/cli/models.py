@@ -25,6 +25,13 @@ class Opened:
     card: dict[str, Any]
 
     @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """The tokens that end a turn: those of generation_config.json, else the tokenizer's own."""
+        named = read_object(self.directory / "generation_config.json").get("eos_token_id")
+        ids = named if isinstance(named, list) else [named if named is not None else self.tokenizer.eos_id]
+        return tuple(int(token) for token in ids if token is not None)
+
+    @property
     def max_new_tokens(self) -> int:
         """How long it was brought up to write; 512 where nobody said."""
         return int(self.card.get("max_new_tokens", 512))
@@ -60,18 +67,19 @@ def open_model(path: Path) -> Opened:
         raise CheckpointError(
             f"{directory}: there is no tokenizer (tokenizer.json), so text means nothing to it"
         )
-    return Opened(directory, model, tokenizer, farthing.Engine(model, tokenizer), read_card(directory))
+    return Opened(
+        directory, model, tokenizer, farthing.Engine(model, tokenizer), read_object(directory / CARD)
+    )
 
 
-def read_card(directory: Path) -> dict[str, Any]:
-    """The contents of farthing.json; empty for a model that farthing did not make."""
-    path = directory / CARD
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file beside the weights; empty where there is no such file."""
     if not path.is_file():
         return {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise CheckpointError(f"{path}: not JSON; delete it to use the model without it") from None
-    if not isinstance(card, dict):
+    if not isinstance(found, dict):
         raise CheckpointError(f"{path}: expected an object; delete the file to use the model without it")
-    return card
+    return found

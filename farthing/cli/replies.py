@@ -1,5 +1,6 @@
 """One reply as it is written: ids from the engine, text from the tokenizer, regions from the parser."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from farthing.text.chat import render
 from farthing.text.regions import Region, RegionParser, split
 
 _REQUEST = "reply"
+# What a template may write of the assistant's turn: a thought that is begun, or one that is over before it began.
+_OPENED = re.compile(r"<think>\s*(</think>\s*)?$")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Prompt:
 def chat_prompt(model: Opened, messages: Sequence[Any], *, enable_thinking: bool = True) -> Prompt:
     """A conversation, rendered up to where the assistant begins to write."""
     rendered = render(model.tokenizer, messages, add_generation_prompt=True, enable_thinking=enable_thinking)
-    opened = "<think>" if rendered.text.rstrip().endswith("<think>") else ""
-    return Prompt(rendered.ids, rendered.text, opened)
+    opened = _OPENED.search(rendered.text)
+    return Prompt(rendered.ids, rendered.text, opened[0] if opened else "")
 
 
 def text_prompt(model: Opened, text: str) -> Prompt:
@@ -51,7 +54,8 @@ class Reply:
 
     def regions(self) -> Iterator[tuple[Region, str]]:
         """The turn as (region, text) pieces, the tags themselves left out."""
-        parser = RegionParser(start_in_thinking=bool(self.prompt.opened))
+        parser = RegionParser()
+        parser.feed(self.prompt.opened)
         for piece in self.pieces():
             yield from parser.feed(piece)
         yield from parser.finish()
