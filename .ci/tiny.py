@@ -1,0 +1,80 @@
+"""What the tiny run must have come to: the reward rose, the ledger balances, the report renders, the summary is whole.
+
+python .ci/tiny.py RUN
+"""
+
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from farthing.cost.entries import read as read_ledger
+from farthing.cost.totals import balance
+from farthing.report.page import write_report
+from farthing.runs.metrics import read as read_metrics
+
+
+def reward_rose(run: Path) -> str:
+    """The last third of the steps against the first, by more than chance (two standard errors of the difference)."""
+    rewards = [record["reward"] for record in read_metrics(run / "metrics.jsonl") if "reward" in record]
+    third = len(rewards) // 3
+    assert third >= 3, f"only {len(rewards)} steps have a reward"
+    first, last = rewards[:third], rewards[-third:]
+    rise = statistics.fmean(last) - statistics.fmean(first)
+    error = ((statistics.variance(first) + statistics.variance(last)) / third) ** 0.5
+    assert rise > 2 * error, f"the reward rose by {rise:.4f} only, with a standard error of {error:.4f}"
+    return f"reward rose by {rise:.3f} (standard error {error:.3f})"
+
+
+def ledger_balances(run: Path) -> str:
+    entries = read_ledger(run / "ledger.jsonl")
+    assert entries
+    balance(entries)
+    return f"ledger balances over {len(entries)} phases"
+
+
+def report_renders(run: Path) -> str:
+    """One file that asks nothing of the network."""
+    page = write_report(run, run / "ci-report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page) == []
+    return f"report renders in {len(page) // 1024} KiB"
+
+
+def summary_is_whole(run: Path) -> str:
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert {"stages", "evaluations", "wall_s", "tokens", "flops", "cost"} <= set(summary)
+    for name in ("base", "final"):
+        found = summary["evaluations"][name]
+        assert {
+            "task",
+            "n",
+            "samples",
+            "pass@1",
+            "pass@1_interval",
+            "mean_length",
+            "truncated",
+            "unparsable",
+        } <= set(found)
+        low, high = found["pass@1_interval"]
+        assert 0 <= low <= found["pass@1"] <= high <= 1
+    for model in ("base", "model"):
+        assert (run / model / "config.json").is_file()
+        assert list((run / model).glob("*.safetensors"))
+    return f"summary is whole: {summary['wall_s']:.0f} s"
+
+
+def main() -> None:
+    run = Path(sys.argv[1])
+    for check in (summary_is_whole, reward_rose, ledger_balances, report_renders):
+        try:
+            print(f"tiny: {check(run)}")
+        except AssertionError as problem:
+            sys.exit(f"tiny: {check.__name__.replace('_', ' ')} did not hold: {problem}")
+
+
+if __name__ == "__main__":
+    main()
