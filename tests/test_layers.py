@@ -33,9 +33,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SIBLINGS: dict[str, frozenset[str]] = {
     "config": frozenset({"errors"}),
     "models.arithmetic": frozenset({"models.config"}),
+    "data": frozenset({"tasks"}),
     "engine": frozenset({"models"}),
     "cost.planner": frozenset({"recipe"}),
-    "report": frozenset({"recipe"}),
     "pipeline": frozenset({"recipe", "report"}),
     "cli": frozenset({"server"}),
     "__main__": frozenset({"cli"}),
@@ -215,6 +215,7 @@ def test_algorithms_depend_on_nothing_of_ours_but_errors() -> None:
 def test_no_family_is_named_in_shared_code() -> None:
     """A family is data: behaviour hangs on a config field, never on `if family == ...`."""
     families = {"deepseek", "qwen", "llama", "ernie", "mistral"}
+    others = {"llama3"}  # the name of a kind of rotary scaling, whoever uses it
     wrong = []
     for module, path in modules().items():
         if module.startswith("models.families"):
@@ -223,7 +224,7 @@ def test_no_family_is_named_in_shared_code() -> None:
             if not isinstance(node, ast.Compare):
                 continue
             values = [child.value for child in ast.walk(node) if isinstance(child, ast.Constant)]
-            words = {value.lower() for value in values if isinstance(value, str)}
+            words = {value.lower() for value in values if isinstance(value, str)} - others
             named = [word for word in words if any(word.startswith(family) for family in families)]
             wrong += [f"{path.relative_to(ROOT)}:{node.lineno} compares with {word!r}" for word in named]
     assert not wrong, "\n".join(wrong)

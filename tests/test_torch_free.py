@@ -29,7 +29,6 @@ TORCH_FREE = (
     "engine/scheduler",
     "rollout/types",
     "algorithms/advantages",
-    "algorithms/selection",
     "algorithms/schedules",
     "stages/config",
 )

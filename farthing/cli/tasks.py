@@ -1,6 +1,7 @@
 """`farthing tasks`: which tasksets there are, and whether one accepts its own gold answers."""
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
@@ -8,15 +9,21 @@ from farthing.cli.options import TaskSettings, task_settings
 
 
 def list_tasksets() -> None:
-    """List the tasksets by name."""
-    from importlib import import_module
-
+    """List the tasksets, each with its settings."""
     from farthing.tasks import TASKSETS
 
-    width = max(map(len, TASKSETS))
     for name in sorted(TASKSETS):
-        module = import_module(TASKSETS[name].partition(":")[0])
-        print(f"{name:{width}}  {(module.__doc__ or '').strip().splitlines()[0]}")
+        module, _, attribute = TASKSETS[name].partition(":")
+        settings = getattr(import_module(module), attribute).Settings
+        print(f"{name}: {', '.join(setting(key, field) for key, field in settings.model_fields.items())}")
+
+
+def setting(name: str, field: Any) -> str:
+    """`count=3` for a setting with a default, `path=...` for one that has to be given."""
+    if field.is_required():
+        return f"{name}=..."
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return f"{name}={value}" if isinstance(value, str | int | float) and value != "" else name
 
 
 def check(
