@@ -18,7 +18,7 @@ from farthing.errors import CheckpointError, DataError
 from farthing.text.neutral import Breaker, free_characters
 from farthing.text.sandbox import DAY, render_template
 from farthing.text.segments import Page, Segment, cut, take_apart
-from farthing.text.spans import Span, assistant_spans, closing_token, generation_prompt, prefill
+from farthing.text.spans import Rendering, Span, assistant_spans, closing_token, generation_prompt, prefill
 from farthing.text.tokenizer import Position, Tokenizer
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "ipython")
@@ -67,7 +67,7 @@ def render(
     conversation = _Conversation(tokenizer, messages, enable_thinking, tools, now)
     page = conversation.page(conversation.messages, add_generation_prompt)
     prompt = conversation.prompt if add_generation_prompt else Page("", ())
-    return conversation.encode(page, conversation.spans(page), prefill(prompt))
+    return conversation.encode(page, conversation.spans(page, add_generation_prompt), prefill(prompt))
 
 
 def complete(tokenizer: Tokenizer, prompt: Rendered, completion: str) -> Rendered:
@@ -91,6 +91,17 @@ def complete(tokenizer: Tokenizer, prompt: Rendered, completion: str) -> Rendere
     ids.append(tokenizer.eos_id)
     text = prompt.text + written + tokenizer.decode([tokenizer.eos_id])
     return Rendered(prompt.ids + ids, prompt.loss_mask + [1] * len(ids), text)
+
+
+def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens at which generation ends: the tokenizer's `eos_id` and what its template closes a turn with."""
+    found = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    if tokenizer.chat_template:
+        exchange: list[Message] = [{"role": "user", "content": "a"}]
+        conversation = _Conversation(tokenizer, exchange, True, None, DAY)
+        closing = closing_token(conversation.page, conversation.stand_in)
+        found += [] if closing is None or closing in found else [closing]
+    return tuple(found)
 
 
 class _Conversation:
@@ -137,14 +148,15 @@ class _Conversation:
         """The generation prompt of the whole conversation."""
         return generation_prompt(self.page, self.messages)
 
-    def spans(self, page: Page) -> list[Span]:
+    def spans(self, page: Page, add_generation_prompt: bool) -> list[Span]:
         """What the assistant wrote."""
         if all(message["role"] != "assistant" for message in self.messages):
             return []
         closing = closing_token(self.page, self.stand_in)
         if closing is None:
             closing = self.tokenizer.eos_id
-        return assistant_spans(self.page, self.messages, page, self.stand_in, closing)
+        rendering = Rendering(self.page, self.messages, add_generation_prompt, page, self.stand_in, closing)
+        return assistant_spans(rendering)
 
     def encode(self, page: Page, spans: Sequence[Span], prefilled: str) -> Rendered:
         """Ids and mask. Text is cut where a span begins, because that is where generation begins."""
@@ -190,4 +202,4 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
         if "content" not in message:
             raise DataError(f"message {index}: no content")
         if message["content"] is None and not message.get("tool_calls"):
-            raise DataError(f"message {index}: content is null; write \"\" for an empty message")
+            raise DataError(f'message {index}: content is null; write "" for an empty message')

@@ -6,36 +6,45 @@ no space in front of a text that continues another.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from farthing.text.bytelevel import token_text
 
 Definition = dict[str, Any]
+_SECRET = secrets.token_hex(16)
 
 
 def without_control(definition: Mapping[str, Any], control: set[str]) -> Definition:
-    """The same vocabulary, in which no text comes out as one of the tokens named in `control`.
+    """The same vocabulary, in which no text comes out as one of the tokens named in `control`; all ids stay.
 
     Leaving them out of the added tokens is not enough: a merge, a whole-word look-up or a unigram piece may still
     spell one of them.
     """
-    kept = [entry for entry in definition.get("added_tokens") or [] if entry["content"] not in control]
-    return {**definition, "added_tokens": kept, "model": _out_of_reach(definition.get("model") or {}, control)}
+    added = [
+        {**entry, "content": _hidden(entry["content"], control)}
+        for entry in definition.get("added_tokens") or []
+    ]
+    return {
+        **definition,
+        "added_tokens": added,
+        "model": _out_of_reach(definition.get("model") or {}, control),
+    }
 
 
 def _out_of_reach(model: Mapping[str, Any], control: set[str]) -> Definition:
     vocab = model.get("vocab")
     if isinstance(vocab, list):  # unigram: pieces with scores, ids are positions
         return {**model, "vocab": [[_hidden(piece, control), score] for piece, score in vocab]}
-    if not isinstance(vocab, dict):
+    # The byte-level alphabet spells "<｜User｜>" in other characters; both spellings count.
+    spelled = control | {token_text(token.encode("utf-8")) for token in control}
+    if not isinstance(vocab, dict) or spelled.isdisjoint(vocab):
         return dict(model)
     # The model itself names its unknown token, which steers nothing.
     hidden = control - {model.get("unk_token")}
     edited = {**model, "vocab": {_hidden(piece, hidden): number for piece, number in vocab.items()}}
     if "merges" in model:
-        # The byte-level alphabet spells "<｜User｜>" in other characters; both spellings count.
-        spelled = control | {token_text(token.encode("utf-8")) for token in control}
         edited["merges"] = [merge for merge in model["merges"] if not _meets(merge, spelled)]
     return edited
 
@@ -46,9 +55,8 @@ def _meets(merge: str | Sequence[str], control: set[str]) -> bool:
 
 
 def _hidden(piece: str, control: set[str]) -> str:
-    # No pre-tokenizer or normalizer leaves a piece that holds both a NUL and a space, so the entry keeps its id
-    # and can no longer be looked up.
-    return f"\0 {piece}" if piece in control else piece
+    # Nobody can spell what nobody knows.
+    return f"{_SECRET} {piece}" if piece in control else piece
 
 
 def continuing(definition: Mapping[str, Any], *, cut: bool) -> Definition | None:
@@ -80,6 +88,22 @@ def _mapped(node: Any, edit: Callable[[Mapping[str, Any]], Definition | None]) -
             steps = [_mapped(step, edit) for step in node[key]]
             return {**node, key: [step for step in steps if step is not None]}
     return edit(node)
+
+
+def with_fixed_ids(definition: Mapping[str, Any]) -> Definition:
+    """The same vocabulary with added tokens whose ids leave gaps entered in the model's own table.
+
+    The library numbers added tokens one after the other, whatever the file says, unless the model knows them.
+    """
+    model = definition.get("model") or {}
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict):
+        return dict(definition)
+    added = definition.get("added_tokens") or []
+    new = {entry["content"]: entry["id"] for entry in added if entry["content"] not in vocab}
+    if list(new.values()) == list(range(len(vocab), len(vocab) + len(new))):
+        return dict(definition)
+    return {**definition, "model": {**model, "vocab": {**vocab, **new}}}
 
 
 def beginning_with(token: str, token_id: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from farthing.errors import CheckpointError
 from farthing.text import ranks, sentencepiece
+from farthing.text.definition import with_fixed_ids
 
 
 def read(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -25,8 +26,12 @@ def read(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if template.exists():
         config["chat_template"] = template.read_text(encoding="utf-8")
     vocabulary = directory / "tokenizer.json"
-    definition = read_json(vocabulary) if vocabulary.exists() else _converted(directory, config)
-    return with_config_tokens(definition, config), config
+    if vocabulary.exists():
+        definition = read_json(vocabulary)
+    else:
+        definition, defaults = _converted(directory, config)
+        config = {**defaults, **config}
+    return with_fixed_ids(with_config_tokens(definition, config)), config
 
 
 def write(directory: Path, definition: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -34,19 +39,18 @@ def write(directory: Path, definition: Mapping[str, Any], config: Mapping[str, A
     directory.mkdir(parents=True, exist_ok=True)
     # The generic class reads tokenizer.json as it is; family classes rebuild parts of it from memory.
     _write_json(directory / "tokenizer.json", definition)
-    _write_json(
-        directory / "tokenizer_config.json", {**config, "tokenizer_class": "PreTrainedTokenizerFast"}
-    )
+    _write_json(directory / "tokenizer_config.json", {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
     (directory / "chat_template.jinja").unlink(missing_ok=True)
 
 
-def _converted(directory: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def _converted(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
     for path in sorted([*directory.glob("*.tiktoken"), *directory.glob("*.model")]):
         data = path.read_bytes()
         if ranks.looks_like(data):
             found = ranks.parse(data, path.name)
-            return ranks.convert(found, ranks.detect(found, path.name))
-        return sentencepiece.convert(data, config, path.name)
+            style = ranks.detect(found, path.name)
+            return ranks.convert(found, style), style.named
+        return sentencepiece.convert(data, config, path.name), {}
     raise CheckpointError(
         f"{directory}: no vocabulary found; expected tokenizer.json, *.tiktoken or a SentencePiece tokenizer.model"
     )

@@ -42,12 +42,12 @@ class Meter:
         self._steps = 0
         self._deadline = time.monotonic() + limits.seconds
 
-    def tick(self) -> None:
-        """One turn of a loop, or one call."""
-        self._steps += 1
+    def tick(self, count: int = 1) -> None:
+        """`count` turns of a loop, calls, or entries looked at."""
+        before, self._steps = self._steps, self._steps + count
         if self._steps > self.limits.steps:
             raise LimitExceeded(f"it takes more than {self.limits.steps} steps")
-        if self._steps % 64 == 0 and time.monotonic() > self._deadline:
+        if self._steps // 64 > before // 64 and time.monotonic() > self._deadline:
             raise LimitExceeded(f"it runs for more than {self.limits.seconds} s")
 
 
@@ -66,11 +66,11 @@ def metered(limits: Limits) -> Iterator[Meter]:
         _METER.reset(token)
 
 
-def tick() -> None:
-    """Count one step against the meter of this thread."""
+def tick(count: int = 1) -> None:
+    """Count steps against the meter of this thread."""
     meter = _METER.get()
     if meter is not None:
-        meter.tick()
+        meter.tick(count)
 
 
 def characters(size: int) -> None:
@@ -100,7 +100,8 @@ def weigh(value: Any) -> Any:
     A list that holds another twice, twenty times over, is small in memory and a million entries as text.
     """
     if isinstance(value, (list, tuple, dict, set, frozenset)):
-        stack, seen, size = [value], 0, 0
+        stack: list[Any] = [value]
+        seen = size = 0
         while stack:
             held = stack.pop()
             seen += 1
@@ -113,6 +114,7 @@ def weigh(value: Any) -> Any:
                 stack.extend(held)
             entries(seen + len(stack))
             characters(size)
+        tick(seen)
     return value
 
 

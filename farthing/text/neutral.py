@@ -79,7 +79,9 @@ def free_characters(count: int, *values: Any) -> list[str]:
     used = {character for text in strings(values) if not text.isascii() for character in text}
     free = [marker for marker in _MARKERS if marker not in used]
     if len(free) < count:
-        raise DataError("a conversation uses nearly every private-use character; farthing needs a few for itself")
+        raise DataError(
+            "a conversation uses nearly every private-use character; farthing needs a few for itself"
+        )
     return free[:count]
 
 

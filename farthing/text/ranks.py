@@ -36,7 +36,7 @@ class Style:
 
     `patterns` are applied one after the other, each isolating what it matches. `whole_words`: a word that is a token
     is taken as it is, without merging. `unflagged`: control tokens that decoding keeps when it leaves special ones out.
-    `start`: a control token put in front of every document.
+    `start`: a control token put in front of every document. `named`: what a `tokenizer_config.json` would say.
     """
 
     patterns: tuple[str, ...]
@@ -45,6 +45,7 @@ class Style:
     nfc: bool = False
     whole_words: bool = False
     start: str | None = None
+    named: Mapping[str, str] = field(default_factory=dict)
 
 
 _LLAMA3_NAMED = {
@@ -58,6 +59,7 @@ _LLAMA3_NAMED = {
     "<|python_tag|>": 128010,
 }
 _LLAMA3_RESERVED = [number for number in range(128000, 128256) if number not in _LLAMA3_NAMED.values()]
+_DEEPSEEK_SPARE = {f"<｜place▁holder▁no▁{index}｜>": 128000 + index for index in range(798)}
 _DEEPSEEK_TOOLS = (
     *("tool▁calls▁begin", "tool▁calls▁end", "tool▁call▁begin", "tool▁call▁end", "tool▁outputs▁begin"),
     *("tool▁outputs▁end", "tool▁output▁begin", "tool▁output▁end", "tool▁sep"),
@@ -68,15 +70,19 @@ STYLES: dict[str, Style] = {
         patterns=(gpt4_pattern(1),),
         special={"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645},
         nfc=True,
+        named={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
     ),
     "llama3": Style(
         patterns=(gpt4_pattern(3),),
         special=_LLAMA3_NAMED
-        | {
-            f"<|reserved_special_token_{index}|>": number for index, number in enumerate(_LLAMA3_RESERVED)
-        },
+        | {f"<|reserved_special_token_{index}|>": number for index, number in enumerate(_LLAMA3_RESERVED)},
         whole_words=True,
         start="<|begin_of_text|>",
+        named={
+            "bos_token": "<|begin_of_text|>",
+            "eos_token": "<|end_of_text|>",
+            "pad_token": "<|finetune_right_pad_id|>",
+        },
     ),
     "deepseek": Style(
         patterns=(
@@ -85,12 +91,18 @@ STYLES: dict[str, Style] = {
             r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
             r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
-        special={"<｜begin▁of▁sentence｜>": 0, "<｜end▁of▁sentence｜>": 1, "<｜▁pad▁｜>": 2},
+        special={"<｜begin▁of▁sentence｜>": 0, "<｜end▁of▁sentence｜>": 1, "<｜▁pad▁｜>": 2}
+        | _DEEPSEEK_SPARE,
         unflagged={"<think>": 128798, "</think>": 128799}
         | {"<｜fim▁hole｜>": 128800, "<｜fim▁begin｜>": 128801, "<｜fim▁end｜>": 128802}
         | {"<｜User｜>": 128803, "<｜Assistant｜>": 128804, "<|EOT|>": 128805}
         | {f"<｜{name}｜>": 128806 + index for index, name in enumerate(_DEEPSEEK_TOOLS)},
         start="<｜begin▁of▁sentence｜>",
+        named={
+            "bos_token": "<｜begin▁of▁sentence｜>",
+            "eos_token": "<｜end▁of▁sentence｜>",
+            "pad_token": "<｜▁pad▁｜>",
+        },
     ),
 }
 
@@ -177,7 +189,7 @@ def _merges(ranks: Mapping[bytes, int], spelled: Mapping[bytes, str]) -> list[li
 
 def _added(style: Style) -> list[dict[str, Any]]:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    tokens = {**{token: True for token in style.special}, **{token: False for token in style.unflagged}}
+    tokens = dict.fromkeys(style.special, True) | dict.fromkeys(style.unflagged, False)
     numbers = {**style.special, **style.unflagged}
     return [
         {"id": numbers[token], "content": token, **flags, "special": tokens[token]}

@@ -1,13 +1,13 @@
 """The regions of an assistant turn: thinking, answer and plain text, found while the text is still coming.
 
-The format reward, the server and the page use this one parser, so they cannot disagree. What it finds depends only on
-the whole text, never on how it was cut into pieces. It asks for no nesting: a tag counts where it makes sense
+The format reward, the server and the page use this one parser, so they cannot disagree. What it finds depends only
+on the whole text, never on how it was cut into pieces. There is no nesting: a tag counts where it makes sense
 (`<think>` outside a region, `</think>` inside thinking, ...) and is ordinary text elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Region = Literal["thinking", "answer", "text"]
@@ -25,9 +25,10 @@ _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 class Regions:
     """An assistant turn taken apart.
 
-    `thinking`: the first think block, closed or not; None where there is none. `answer`: the last *closed* answer block
-    (a turn cut off in the middle of its answer gave none). `rest`: everything outside the blocks. `well_formed`: each
-    tag exactly once, one think block, then one answer block, nothing but white space between and around.
+    `thinking`: the first think block, closed or not; None where there is none. `answer`: the last *closed* answer
+    block (a turn cut off in the middle of its answer gave none). `rest`: everything outside the blocks.
+    `well_formed`: each tag exactly once, one think block, then one answer block, nothing but white space between
+    and around them.
     """
 
     thinking: str | None
@@ -41,15 +42,20 @@ class Block:
     """One stretch of a turn; a text block lies between, before or behind the tagged ones."""
 
     region: Region
-    text: str = ""
+    pieces: list[str] = field(default_factory=list)
     closed: bool = False
+
+    @property
+    def text(self) -> str:
+        """What came so far, tags left out."""
+        return "".join(self.pieces)
 
 
 class RegionParser:
     """Feed the turn in pieces of any size; each call returns what became certain, as (region, text) pairs.
 
     `start_in_thinking`: the prompt ended with an opened think block, so the turn begins inside it. `blocks` holds
-    everything so far, tag by tag.
+    everything so far; each tag begins a new one.
     """
 
     def __init__(self, start_in_thinking: bool = False) -> None:
@@ -85,12 +91,12 @@ class RegionParser:
 
     def _emit(self, out: list[tuple[Region, str]], text: str) -> None:
         if text:
-            self.blocks[-1].text += text
+            self.blocks[-1].pieces.append(text)
             out.append((self.region, text))
 
 
 def split(text: str, *, start_in_thinking: bool = False) -> Regions:
-    """Take a whole turn apart; `start_in_thinking` where `text` begins behind a `<think>` that the prompt holds."""
+    """Take a whole turn apart; `start_in_thinking` where `text` begins behind a `<think>` in the prompt."""
     parser = RegionParser(start_in_thinking)
     parser.feed(text)
     parser.finish()

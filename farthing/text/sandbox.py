@@ -1,8 +1,8 @@
 """Rendering a chat template: jinja2's immutable sandbox, with a meter (see `limits`) and a short list of filters.
 
-What a template sees is what `transformers` shows it: the same options, `raise_exception`, `strftime_now`, loop controls,
-`{% generation %}` blocks, JSON without HTML escapes. `strftime_now` tells a fixed day unless the caller gives the time,
-because what reaches the weights must not depend on the clock.
+What a template sees is what `transformers` shows it: the same options, `raise_exception`, `strftime_now`, loop
+controls, `{% generation %}` blocks, JSON without HTML escapes. `strftime_now` tells a fixed day unless the caller
+gives the time, because what reaches the weights must not depend on the clock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from farthing.errors import CheckpointError, DataError
 from farthing.text import bounded, limits
-from farthing.text.limits import Limits, LimitExceeded
+from farthing.text.limits import LimitExceeded, Limits
 
 DAY = datetime.datetime(2024, 7, 26)
 """What templates are told is today: the day that Llama 3's own template falls back on."""
@@ -81,7 +81,7 @@ def compiled(source: str) -> jinja2.Template:
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}` marks what the assistant wrote; the renderer finds that out by itself, for any template."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012  # the base class declares it so
 
     def parse(self, parser: jinja2.parser.Parser) -> list[nodes.Node]:
         next(parser.stream)
@@ -94,36 +94,31 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree: nodes.Template = _instrumented(super()._parse(source, name, filename))
+        tree = super()._parse(source, name, filename)
+        for block in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
+            body: list[nodes.Node] = block.body  # type: ignore[attr-defined]  # find_all knows only one of the three
+            body.insert(0, nodes.ExprStmt(_checked("tick", []), lineno=block.lineno))
+        _wrap_children(tree)
         return tree
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         bounded.check_binop(operator, left, right)
         return limits.weigh(super().call_binop(context, operator, left, right))
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         # Names as in the base class: keyword arguments of templates may be called anything.
         limits.tick()
         bounded.check_method(__obj, args)
         return limits.weigh(super().call(__context, __obj, *args, **kwargs))
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        # In templates `message.items` means the entry before the method, as in `transformers`.
-        return super().getattr(obj, attribute)
-
-
-def _instrumented(tree: nodes.Node) -> nodes.Node:
-    for loop in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
-        loop.body.insert(0, nodes.ExprStmt(_call("tick", []), lineno=loop.lineno))
-    _wrap_children(tree)
-    return tree
 
 
 def _wrap_children(node: nodes.Node) -> None:
     """Replace, below `node`, every concatenation and every collection with changing entries by a checked one."""
     for name, value in node.iter_fields():
         if isinstance(value, list):
-            setattr(node, name, [_wrapped(entry) if isinstance(entry, nodes.Node) else entry for entry in value])
+            setattr(
+                node, name, [_wrapped(entry) if isinstance(entry, nodes.Node) else entry for entry in value]
+            )
         elif isinstance(value, nodes.Node):
             setattr(node, name, _wrapped(value))
 
@@ -131,13 +126,15 @@ def _wrap_children(node: nodes.Node) -> None:
 def _wrapped(node: nodes.Node) -> nodes.Node:
     _wrap_children(node)
     if isinstance(node, nodes.Concat):
-        return _call("concatenate", list(node.nodes), node.lineno)
+        return _checked("concatenate", list(node.nodes), node.lineno)
     constant = all(isinstance(entry, nodes.Const) for entry in node.iter_child_nodes())
-    grows = isinstance(node, (nodes.List, nodes.Dict)) or (isinstance(node, nodes.Tuple) and node.ctx == "load")
-    return _call("weigh", [node], node.lineno) if grows and not constant else node
+    grows = isinstance(node, (nodes.List, nodes.Dict)) or (
+        isinstance(node, nodes.Tuple) and node.ctx == "load"
+    )
+    return _checked("weigh", [node], node.lineno) if grows and not constant else node
 
 
-def _call(name: str, arguments: list[Any], lineno: int = 1) -> nodes.Call:
+def _checked(name: str, arguments: list[Any], lineno: int = 1) -> nodes.Call:
     attribute = nodes.EnvironmentAttribute(f"farthing_{name}", lineno=lineno)
     return nodes.Call(attribute, arguments, [], None, None, lineno=lineno)
 

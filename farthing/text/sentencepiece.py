@@ -49,7 +49,9 @@ def convert(data: bytes, config: Mapping[str, Any], name: str) -> dict[str, Any]
     """
     model = parse(data, name)
     if model.kind not in (UNIGRAM, BPE) or model.suffix or not model.escape_spaces:
-        raise CheckpointError(f"{name}: only unigram and BPE models with white space as a prefix are supported")
+        raise CheckpointError(
+            f"{name}: only unigram and BPE models with white space as a prefix are supported"
+        )
     return {
         "version": "1.0",
         "added_tokens": _added(model),
@@ -213,6 +215,6 @@ def _start(model: Model, config: Mapping[str, Any]) -> dict[str, Any] | None:
     bos = config.get("bos_token")
     bos = bos.get("content") if isinstance(bos, Mapping) else bos
     ids = [number for number, piece in enumerate(model.pieces) if piece.text == bos]
-    if not config.get("add_bos_token") or not ids:
+    if not isinstance(bos, str) or not config.get("add_bos_token") or not ids:
         return None
     return beginning_with(bos, ids[0])

@@ -31,36 +31,37 @@ class Span(NamedTuple):
     end: int
 
 
-def assistant_spans(
-    render: RenderPage, messages: Messages, page: Page, stand_in: str, closing: int | None
-) -> list[Span]:
-    """The span of each assistant turn of `messages`, rendered as `page`, in order.
+class Rendering(NamedTuple):
+    """A rendered conversation and how it came about.
 
     `stand_in`: a character found in neither the messages nor the template. `closing`: the token that ends a turn.
     """
+
+    render: RenderPage
+    messages: Messages
+    add_generation_prompt: bool
+    page: Page
+    stand_in: str
+    closing: int | None
+
+
+def assistant_spans(rendering: Rendering) -> list[Span]:
+    """The span of each assistant turn, in order."""
     spans: list[Span] = []
-    for index, message in enumerate(messages):
+    for index, message in enumerate(rendering.messages):
         if message["role"] == "assistant":
-            behind = spans[-1].end if spans else 0
-            spans.append(_span(render, messages, index, page, stand_in, closing, behind))
+            spans.append(_span(rendering, index, behind=spans[-1].end if spans else 0))
     return spans
 
 
-def _span(
-    render: RenderPage,
-    messages: Messages,
-    index: int,
-    page: Page,
-    stand_in: str,
-    closing: int | None,
-    behind: int,
-) -> Span:
-    masked = [*messages[:index], {"role": "assistant", "content": stand_in}, *messages[index + 1 :]]
-    other = render(masked, False)
+def _span(rendering: Rendering, index: int, behind: int) -> Span:
+    render, messages, page = rendering.render, rendering.messages, rendering.page
+    masked = [*messages[:index], {"role": "assistant", "content": rendering.stand_in}, *messages[index + 1 :]]
+    other = render(masked, rendering.add_generation_prompt)
     first = common_prefix(other, page)
     last = max(len(page.text) - common_suffix(other, page), first)
     start = _prompt_end(generation_prompt(render, messages[:index]), page, behind, first)
-    return Span(start, _closed(page, last, closing))
+    return Span(start, _closed(page, last, rendering.closing))
 
 
 def generation_prompt(render: RenderPage, messages: Messages) -> Page:

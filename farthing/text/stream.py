@@ -1,8 +1,9 @@
 """Ids to text, one id at a time, without ever showing half a character.
 
-For the usual vocabularies a token is a string of bytes: byte-level ones spell them in an alphabet, SentencePiece ones
-write a space as `▁` and spell single bytes as `<0x0A>`. Their text is decoded as the bytes come. Any other vocabulary is
-asked for the whole text again after each id. Either way the pieces, joined, are what `Tokenizer.decode` gives.
+For the usual vocabularies a token is a string of bytes: byte-level ones spell them in an alphabet, SentencePiece
+ones write a space as `▁` and spell single bytes as `<0x0A>`. Their text is decoded as the bytes come. Any other
+vocabulary is asked for the whole text again after each id. Either way the pieces, joined, are what
+`Tokenizer.decode` gives.
 """
 
 from __future__ import annotations

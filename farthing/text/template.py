@@ -2,9 +2,9 @@
 
     <|system|>text<|user|>text<|assistant|><think>..</think><answer>..</answer><|end|>
 
-No token is spent on newlines. The model opens `<think>` itself; `enable_thinking=false` writes an empty think block for
-it instead. Thinking given as `reasoning_content` is put in its tags. Turns before the last user message lose their
-thinking: an answer is part of the conversation, the way to it is not.
+No token is spent on newlines. The model opens `<think>` itself; `enable_thinking=false` writes an empty think block
+for it instead. Thinking given as `reasoning_content` is put in its tags. Turns before the last user message lose
+their thinking: an answer is part of the conversation, the way to it is not.
 """
 
 TEMPLATE = """\
@@ -30,7 +30,7 @@ TEMPLATE = """\
 {%- endif -%}
 {{- '<|end|>' -}}
 {%- else -%}
-{{- raise_exception('role ' + message.role + ' is not known to this template: use system, user or assistant') -}}
+{{- raise_exception('role ' + message.role + ' is unknown here: use system, user or assistant') -}}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}

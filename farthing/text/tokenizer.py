@@ -38,6 +38,12 @@ class Tokenizer:
         self.added: tuple[AddedToken, ...] = read_added(self.definition)
         self.control = Control(self.added)
         self._full = _backend(self.definition)
+        for token in self.added:
+            if self.token_id(token.content) != token.id:
+                raise CheckpointError(
+                    f"tokenizer.json gives {token.content} the id {token.id}, but it comes out as "
+                    f"{self.token_id(token.content)}: ids of added tokens must follow the vocabulary without gaps"
+                )
 
     # ---- text and ids
 
