@@ -18,7 +18,7 @@ from pydantic import Field
 from farthing import tasks
 from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, unknown
 from farthing.config import fingerprint as fingerprint_of
-from farthing.errors import RecipeError
+from farthing.errors import CheckpointError, RecipeError
 from farthing.stages.config import EvaluateConfig, GrpoConfig, PretrainConfig, StageConfig, TokenizerConfig
 from farthing.stages.sections import CostSection, ModelSection, TaskSection, TrackSection
 
@@ -70,7 +70,7 @@ class Recipe:
         head = {"name": self.name, "seed": self.seed, "stages": [stage.name for stage in self.stages]}
         sections = {name: _plain(getattr(self, name)) for name in SECTIONS}
         stages = {stage.name: {"kind": stage.kind, **_plain(stage.config)} for stage in self.stages}
-        return {**head, **sections, **stages}
+        return {**head, **sections, "model": self.model.resolved(), **stages}
 
     def fingerprint(self) -> str:
         """sha256 of the resolved recipe."""
@@ -118,6 +118,7 @@ def from_dict(data: Mapping[str, Any], where: str) -> Recipe:
         cost=parse(CostSection, data.get("cost", {}), f"{where}: [cost]", RecipeError),
         track=parse(TrackSection, data.get("track", {}), f"{where}: [track]", RecipeError),
     )
+    _check_model(recipe.model, where)
     _check_order(recipe, where)
     tasks.load(recipe.task.name, **recipe.task.settings)
     return recipe
@@ -164,6 +165,15 @@ def _stage(name: str, table: Mapping[str, Any], where: str) -> Stage:
     kind = table.get("kind", name)
     settings = {key: value for key, value in table.items() if key != "kind"}
     return Stage(name, kind, parse(KINDS[kind], settings, f"{where}: [{name}]", RecipeError))
+
+
+def _check_model(model: ModelSection, where: str) -> None:
+    if model.path is None:
+        try:
+            model.shape(vocab_size=300)  # the real one is known when there is a tokenizer
+        except (CheckpointError, RecipeError) as problem:
+            said = str(problem).removeprefix("config.json: ")
+            raise RecipeError(f"{where}: [model]: {said}") from None
 
 
 def _check_order(recipe: Recipe, where: str) -> None:

@@ -4,7 +4,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from farthing.config import Strict
+from farthing.config import Strict, unknown
+from farthing.errors import RecipeError
+from farthing.models import families
+from farthing.models.config import ModelConfig
 
 
 class TaskSection(Strict):
@@ -21,7 +24,12 @@ class TaskSection(Strict):
 
 
 class ModelSection(Strict):
-    """[model]: a checkpoint to start from (`path`), or the shape of a new model in Hugging Face's names."""
+    """[model]: a checkpoint to start from (`path`), or the shape of a new model in Hugging Face's names.
+
+    Other keys are those of the family's config.json; what the family does not read is refused.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     path: str | None = Field(None, description="A model directory to start from; then no shape is given.")
     model_type: str = Field("qwen3", description="The family whose layout a new model has.")
@@ -33,15 +41,11 @@ class ModelSection(Strict):
         None, ge=1, description="Number of key and value heads; as many as query heads when not given."
     )
     head_dim: int | None = Field(
-        None,
-        ge=2,
-        multiple_of=2,
-        description="Width of a head; hidden_size / num_attention_heads when not given.",
+        None, ge=2, description="Width of a head; hidden_size / num_attention_heads when not given."
     )
     max_position_embeddings: int = Field(1024, ge=8, description="The longest sequence, in tokens.")
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary embedding.")
     rms_norm_eps: float = Field(1e-6, gt=0, description="Added to the mean square in RMSNorm.")
-    attention_bias: bool = Field(False, description="Bias on the query, key and value projections.")
     tie_word_embeddings: bool = Field(True, description="One matrix for embedding and output.")
     initializer_range: float = Field(0.02, gt=0, description="Standard deviation of the first weights.")
 
@@ -57,6 +61,8 @@ class ModelSection(Strict):
         given = [name for name in self.model_fields_set if name != "path" and getattr(self, name) is not None]
         if self.path is not None and given:
             raise ValueError(f"path brings its own {sorted(given)[0]}; give either a path or a shape")
+        if "vocab_size" in given:
+            raise ValueError("vocab_size comes from the tokenizer; delete it here")
         missing = [name for name in self.SHAPE if getattr(self, name) is None]
         if self.path is None and missing:
             raise ValueError(f'missing key "{missing[0]}" (or a path to start from)')
@@ -64,12 +70,52 @@ class ModelSection(Strict):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
-        heads, pairs = self.num_attention_heads, self.num_key_value_heads
-        if heads and pairs and heads % pairs:
-            raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {pairs}")
+        heads = self.num_attention_heads
         if heads and self.hidden_size and self.head_dim is None and self.hidden_size % (2 * heads):
             raise ValueError(f"hidden_size {self.hidden_size} does not give {heads} heads of even width")
         return self
+
+    def resolved(self) -> dict[str, Any]:
+        """The table with its defaults written out; a path stands alone."""
+        return (
+            {"path": self.path} if self.path is not None else self.model_dump(mode="json", exclude_none=True)
+        )
+
+    def hf_config(self, vocab_size: int) -> dict[str, Any]:
+        """The config.json of the new model that the shape describes; meaningless where there is a path."""
+        heads, width = self.num_attention_heads or 1, self.hidden_size or 1
+        derived = {"num_key_value_heads": heads, "head_dim": width // heads, "vocab_size": vocab_size}
+        return derived | self.model_dump(exclude_none=True, exclude={"path"})
+
+    def shape(self, vocab_size: int) -> ModelConfig:
+        """The new model's configuration; raises CheckpointError for an unknown family and for what it refuses,
+        RecipeError for a key that the family does not read."""
+        config = _Watched(self.hf_config(vocab_size))
+        family = families.find(self.model_type)
+        shape = family.read(config)
+        for name in sorted(set(config) - config.read - {"model_type"}):
+            raise RecipeError(unknown(name, config.read | {"path"}, "key"))
+        return shape
+
+
+class _Watched(dict[str, Any]):
+    """A table that remembers which of its keys were asked for, present or not."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.read.add(str(key))
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
 
 
 class CostSection(Strict):

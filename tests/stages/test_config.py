@@ -1,0 +1,116 @@
+"""What stages can be told: presets under explicit keys, bounds, and what is refused with its reason."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farthing.config import parse
+from farthing.errors import UserError
+from farthing.recipe import KINDS
+from farthing.stages.config import (
+    PRESETS,
+    EvaluateConfig,
+    GrpoConfig,
+    PretrainConfig,
+    StageConfig,
+    TokenizerConfig,
+)
+
+CORPUS = {"corpus": {"source": "countdown_student"}}
+
+
+def grpo(**keys: Any) -> GrpoConfig:
+    return parse(GrpoConfig, keys, "here")
+
+
+@pytest.mark.parametrize("config", list(KINDS.values()))
+def test_every_key_is_described_and_the_extendable_ones_exist(config: type[StageConfig]) -> None:
+    for name, field in config.model_fields.items():
+        assert field.description, f"{config.__name__}.{name} has no description"
+        assert field.description.endswith("."), f"{config.__name__}.{name}"
+    assert set(config.model_fields) >= config.EXTENDABLE
+
+
+def test_only_reinforcement_learning_can_be_extended() -> None:
+    # The learning rate of pretraining depends on its number of steps.
+    extendable = {name: config.EXTENDABLE for name, config in KINDS.items() if config.EXTENDABLE}
+    assert extendable == {"grpo": {"steps"}}
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_fills_in_and_gives_way(name: str) -> None:
+    config = grpo(algorithm=name)
+    for key, value in PRESETS[name].items():
+        assert getattr(config, key) == value
+    assert config.skip_dead_groups is (config.kl_coef == 0)
+    explicit = grpo(algorithm=name, advantage="mean", clip_low=0.1, clip_high=0.5, kl_coef=0.0)
+    assert (explicit.advantage, explicit.clip_low, explicit.clip_high) == ("mean", 0.1, 0.5)
+    assert explicit.skip_dead_groups
+
+
+def test_the_presets_are_the_algorithms_there_are() -> None:
+    with pytest.raises(UserError, match=r'algorithm = "ppo": should be ') as caught:
+        grpo(algorithm="ppo")
+    for name in PRESETS:
+        assert f"'{name}'" in str(caught.value)
+
+
+def test_a_written_out_config_means_the_same() -> None:
+    for keys in ({}, {"algorithm": "r1"}, {"algorithm": "dapo", "clip_high": 0.3}):
+        config = grpo(**keys)
+        assert grpo(**config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"top_p": 0.9}, "top_p is for talking, not for learning"),
+        ({"top_k": 0}, "top_k is for talking, not for learning"),
+        ({"kl_coef": 0.1, "skip_dead_groups": True}, "set skip_dead_groups = false"),
+        ({"rewards": {"accuracy": 0.0}}, "every weight is zero"),
+        ({"samples_per_prompt": 1}, "samples_per_prompt = 1: should be greater than or equal to 2"),
+        ({"temperature": 0}, "temperature = 0: should be greater than 0"),
+        ({"betas": [0.9]}, "betas.1"),
+        ({"betas": [0.9, 1.5]}, "betas.1 = 1.5: should be less than or equal to 1"),
+        ({"rewards": {"accuracy": "much"}}, 'rewards.accuracy = "much": should be a valid number'),
+        ({"dtype": "float16"}, "dtype = \"float16\": should be 'auto', 'float32' or 'bfloat16'"),
+        ({"checkpoint_every": 0}, "checkpoint_every = 0: should be greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_learn_is_refused_with_its_reason(keys: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        grpo(**keys)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.sampled_from([*KINDS.values()]), st.data())
+def test_no_number_may_be_negative(config: type[StageConfig], data: st.DataObject) -> None:
+    numbers = [name for name, field in config.model_fields.items() if field.annotation in (int, float)]
+    name = data.draw(st.sampled_from(numbers))
+    required = CORPUS if config is PretrainConfig else {}
+    with pytest.raises(UserError, match=f"{name} = -1: should be greater than"):
+        parse(config, {**required, name: -1}, "here")
+
+
+def test_the_corpus_names_its_source_and_keeps_its_settings() -> None:
+    config = parse(PretrainConfig, {"corpus": {"source": "countdown_student", "lean": 0.3}}, "here")
+    assert (config.source, config.source_settings) == ("countdown_student", {"lean": 0.3})
+    for corpus in ({}, {"source": 3}):
+        with pytest.raises(UserError, match='corpus: missing key "source"'):
+            parse(PretrainConfig, {"corpus": corpus}, "here")
+    with pytest.raises(UserError, match='missing key "corpus"'):
+        parse(PretrainConfig, {}, "here")
+
+
+def test_defaults_hold_without_any_key() -> None:
+    assert parse(TokenizerConfig, {}, "here").digit_group == 1
+    evaluate = parse(EvaluateConfig, {}, "here")
+    assert (evaluate.problems, evaluate.samples, evaluate.vote_problems, evaluate.vote_samples) == (
+        500,
+        4,
+        128,
+        16,
+    )
