@@ -34,7 +34,7 @@ class Conversation:
         self.messages: list[dict[str, Any]] = []
         self.taskset = trained_task(model)
         self._examples = unseen_problems(self.taskset)
-        self._params = {"temperature": temperature, "max_new_tokens": max_new_tokens or model.max_new_tokens}
+        self._params: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self._enable_thinking = enable_thinking
         self._seeds = count(seed)
 

@@ -34,13 +34,7 @@ def generate(
     asked = (
         text_prompt(opened, prompt) if plain else chat_prompt(opened, [{"role": "user", "content": prompt}])
     )
-    reply = Reply(
-        opened,
-        asked,
-        max_new_tokens=max_new_tokens or opened.max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-    )
+    reply = Reply(opened, asked, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     for piece in reply.pieces():
         if not as_json:
             print(piece, end="", flush=True)

@@ -25,6 +25,11 @@ class Opened:
     card: dict[str, Any]
 
     @property
+    def context(self) -> int:
+        """The longest sequence it was built for, prompt and reply together, in tokens."""
+        return int(self.model.config.max_position_embeddings)
+
+    @property
     def stop_token_ids(self) -> tuple[int, ...]:
         """The tokens that end a turn: those of generation_config.json, else the tokenizer's own."""
         named = read_object(self.directory / "generation_config.json").get("eos_token_id")

@@ -53,6 +53,7 @@ class Progress:
 
     def begin(self, about: Mapping[str, Any]) -> None:
         """A stage begins or goes on; the one before it is done."""
+        self.now = float(about.get("time") or self.now)
         if self.stage:
             self.done.append(f"{self.stage} {clock(self.now - self.began)}")
         self.stage = str(about["stage"])
@@ -67,8 +68,7 @@ class Progress:
         """Take in one record; the first one of an unannounced stage announces it."""
         self.now = float(record["time"])
         if record["stage"] != self.stage:
-            self.begin({"stage": record["stage"]})
-        self.began = self.began or self.now
+            self.begin({"stage": record["stage"], "time": self.now})
         self.step = int(record["step"])
         self.values.update(
             {key: value for key, value in record.items() if isinstance(value, float | int | None)}
@@ -81,10 +81,10 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """Until the end of the stage at the pace of the last records; None while that cannot be told."""
-        if len(self._times) < 2 or not self.steps:
+        if len(self._times) < 2 or self.step >= self.steps:
             return None
         (first, before), (last, after) = self._times[0], self._times[-1]
-        return max(0.0, (last - first) / (after - before) * (self.steps - self.step))
+        return max(0.0, last - first) / (after - before) * (self.steps - self.step)
 
     def figures(self) -> list[tuple[str, str]]:
         """(name, value) of what is known, in reading order."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from farthing.cli.models import Opened
 from farthing.engine.api import Completion, Request, SamplingParams
+from farthing.errors import UserError
 from farthing.text.chat import render
 from farthing.text.regions import Region, RegionParser, split
 
@@ -38,19 +39,39 @@ def text_prompt(model: Opened, text: str) -> Prompt:
     return Prompt([bos, *ids] if bos is not None and ids[:1] != [bos] else ids, text)
 
 
+def longest_reply(model: Opened, prompt_tokens: int, asked: int | None) -> int:
+    """How many tokens may follow the prompt: what was asked for, else what the model is used to and has room for.
+
+    Raises UserError where the context is too short for either.
+    """
+    room = model.context - prompt_tokens
+    if room < 1:
+        raise UserError(
+            f"the prompt has {prompt_tokens} tokens and the model's context {model.context}: shorten it"
+        )
+    if asked is not None and asked > room:
+        raise UserError(
+            f"{asked} new tokens do not fit behind a prompt of {prompt_tokens} in {model.context}; {room} do"
+        )
+    return asked or min(model.max_new_tokens, room)
+
+
 class Reply:
     """One turn being written: take it once, as `pieces` or as `regions`; then `text` and `completion` are whole.
 
     `text` is the assistant's turn without its end token, with what the prompt had already opened for it.
     """
 
-    def __init__(self, model: Opened, prompt: Prompt, **params: Any) -> None:
+    def __init__(
+        self, model: Opened, prompt: Prompt, *, max_new_tokens: int | None = None, **params: Any
+    ) -> None:
         self.prompt = prompt
         self.text = prompt.opened
         self.completion: Completion | None = None
         self._model = model
         self._stops = model.stop_token_ids
-        self._params = SamplingParams(stop_token_ids=self._stops, **params)
+        longest = longest_reply(model, len(prompt.ids), max_new_tokens)
+        self._params = SamplingParams(max_new_tokens=longest, stop_token_ids=self._stops, **params)
 
     def regions(self) -> Iterator[tuple[Region, str]]:
         """The turn as (region, text) pieces, the tags themselves left out."""

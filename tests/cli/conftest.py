@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ def opened(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., Opened]:
 
     def make(*lines: str, card: dict[str, Any] | None = None) -> Opened:
         engine: Any = Parrot(tokenizer, list(lines))
-        return Opened(tmp_path, None, tokenizer, engine, card or {})
+        model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=512))
+        return Opened(tmp_path, model, tokenizer, engine, card or {})
 
     return make

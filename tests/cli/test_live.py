@@ -111,7 +111,7 @@ def test_the_panel_is_redrawn_at_most_twice_a_second(monkeypatch: pytest.MonkeyP
 
 def test_the_picture_shows_stages_figures_curve_and_cost() -> None:
     progress = Progress()
-    progress.begin({"stage": "pretrain", "steps": 2, "currency": "EUR"})
+    progress.begin({"stage": "pretrain", "steps": 2, "currency": "EUR", "time": 57.0})
     progress.update({"stage": "pretrain", "step": 2, "time": 60.0})
     progress.begin(ABOUT)
     for step in (1, 2, 3):
@@ -120,7 +120,7 @@ def test_the_picture_shows_stages_figures_curve_and_cost() -> None:
     console.print(panel(progress, 80))
     text = console.export_text()
     for part in (
-        "done: pretrain",
+        "done: pretrain 0:03",
         "grpo",
         "3/50",
         "0:47 left",

@@ -11,7 +11,7 @@ def record(step: int, time: float, **values: float | None) -> dict[str, object]:
 
 def running(*steps: int) -> Progress:
     progress = Progress()
-    progress.begin({"stage": "grpo", "steps": 100, "currency": "EUR"})
+    progress.begin({"stage": "grpo", "steps": 100, "currency": "EUR", "time": 997.0})
     for step in steps:
         progress.update(record(step, 1000.0 + 2 * step, reward=step / 10))
     return progress
@@ -28,6 +28,7 @@ def test_time_left_follows_the_pace() -> None:
     assert running(1).seconds_left() is None
     assert running(1, 2, 3, 4).seconds_left() == pytest.approx(2 * 96)
     assert Progress().seconds_left() is None
+    assert running(99, 100).seconds_left() is None
     without_end = Progress()
     for step in (1, 2):
         without_end.update(record(step, step))
@@ -58,7 +59,8 @@ def test_cost_in_money_and_time_outlives_the_stage() -> None:
     progress.begin({"stage": "final_eval", "steps": 3})
     assert progress.cost() == "EUR 0.0125 in 1:30"
     assert progress.figures() == []
-    assert progress.done == ["grpo 0:02"]
+    progress.begin({"stage": "report", "time": 1010.0})
+    assert progress.done == ["grpo 0:07", "final_eval 0:06"]
     progress.values["cost/money"] = 0.0
     assert progress.cost() == "1:30"
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from farthing.cli.models import Opened
-from farthing.cli.replies import Prompt, Reply, chat_prompt, text_prompt
+from farthing.cli.replies import Prompt, Reply, chat_prompt, longest_reply, text_prompt
+from farthing.errors import UserError
 
 TURN = "<think>maybe 3*8=24 olá 推理</think><answer>3*8</answer>"
 ASK = [{"role": "user", "content": "Use 3, 5 and 8 to make 24."}]
@@ -69,3 +70,14 @@ def test_a_finished_reply_as_json(opened: Callable[..., Opened]) -> None:
     told = reply.as_json()
     assert (told["thinking"], told["answer"]) == ("maybe 3*8=24 olá 推理", "3*8")
     assert told["tokens"] == len(told["token_ids"]) == len(told["logprobs"])
+
+
+def test_a_reply_has_the_room_that_the_prompt_leaves(opened: Callable[..., Opened]) -> None:
+    model = opened(card={"max_new_tokens": 200})
+    assert longest_reply(model, 100, None) == 200
+    assert longest_reply(model, 500, None) == 12
+    assert longest_reply(model, 500, 12) == 12
+    with pytest.raises(UserError, match="13 new tokens do not fit behind a prompt of 500 in 512; 12 do"):
+        longest_reply(model, 500, 13)
+    with pytest.raises(UserError, match="shorten it"):
+        longest_reply(model, 512, None)
