@@ -32,7 +32,7 @@ class StageSink(Sink, Protocol):
     """A sink that also wants to know how far a stage has to go."""
 
     def begin(self, about: Record) -> None:
-        """A stage begins or goes on: {"stage", "kind", "step", "steps", ...}."""
+        """A stage begins or goes on: {"stage", "kind", "step", "steps", "time", ...}."""
 
 
 class MetricsLog:
@@ -56,7 +56,7 @@ class MetricsLog:
 
         `about` may say more, such as currency = "EUR" for the live view.
         """
-        record = {"stage": stage, "kind": kind, "step": step, "steps": steps, **about}
+        record = {"stage": stage, "kind": kind, "step": step, "steps": steps, "time": time.time(), **about}
         for sink in list(self._sinks):
             if isinstance(sink, StageSink):
                 self._guarded(sink, partial(sink.begin, record))

@@ -86,12 +86,12 @@ def test_sinks_see_stages_and_records_and_a_broken_one_is_switched_off(
 ) -> None:
     recorder = Recorder()
     log = MetricsLog(tmp_path / "m.jsonl", [Broken(), recorder])
-    log.begin("grpo", kind="grpo", steps=9, step=4, currency="EUR")
+    log.begin("grpo", kind="grpo", steps=9, step=4, currency="EUR", time=5.0)
     with caplog.at_level(logging.ERROR):
         first = log.log("grpo", 5, {"reward": 1.0})
         second = log.log("grpo", 6, {"reward": 2.0})
         log.close()
-    about = {"stage": "grpo", "kind": "grpo", "step": 4, "steps": 9, "currency": "EUR"}
+    about = {"stage": "grpo", "kind": "grpo", "step": 4, "steps": 9, "currency": "EUR", "time": 5.0}
     assert recorder.seen == [about, first, second, "closed"]
     assert caplog.messages == ["Broken failed and is switched off; metrics.jsonl goes on"]
     assert "no route to host" in caplog.text
