@@ -9,7 +9,7 @@ from statistics import fmean, median
 from farthing.cost.totals import balance
 from farthing.errors import FarthingError
 from farthing.report.curves import points_of
-from farthing.report.groups import verdict
+from farthing.report.groups import samples_of, verdict
 from farthing.report.reading import Record, RunFiles, number, table
 
 RECENT = 20
@@ -47,7 +47,7 @@ def _ledger(run: RunFiles) -> Iterator[Record]:
 
 
 def _unscored(run: RunFiles) -> Iterator[Record]:
-    samples = [sample for group in run.groups for sample in group.get("samples") or [] if isinstance(sample, dict)]
+    samples = [sample for group in run.groups for sample in samples_of(group)]
     missing = [sample for sample in samples if verdict(sample) == "unscored"]
     if missing:
         reason = next((str(sample["error"]) for sample in missing if sample.get("error")), "no reason given")

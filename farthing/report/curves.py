@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from farthing.report.clock import elapsed
-from farthing.report.reading import Record, RunFiles, number
+from farthing.report.reading import Record, RunFiles, number, table
 
 MAX_POINTS = 4000
 Points = list[list[float | None]]
@@ -53,7 +53,7 @@ PANELS: tuple[Panel, ...] = (
     Panel("entropy", "Entropy", "nats per token", (Line("entropy", "entropy"),)),
     Panel("dead", "Groups that teach nothing", "share", (Line("frac_reward_zero_std", "all rewards equal"),)),
     Panel("endings", "Without an answer", "share",
-          (Line("completions/clipped_ratio", "truncated", "b"), Line("completions/unparsable_ratio", "unparsable"))),
+          (Line("completions/clipped_ratio", "truncated", "d"), Line("completions/unparsable_ratio", "unparsable", "b"))),
     Panel("time", "Time of a step", "seconds",
           (Line("time/generate", "generate", "generate"), Line("time/train", "train", "train"),
            Line("time/score", "score", "score"), Line("time/other", "other", "other")), kind="stack"),
@@ -75,7 +75,7 @@ STYLES = ("a", "b", "c", "d")
 
 
 def stage_charts(run: RunFiles, references: Sequence[Record]) -> list[Record]:
-    """Every stage that logged metrics: {"name", "axis": {"step", "minutes", "tokens"}, "panels": [...]}.
+    """Every stage that logged metrics: {"name", "kind", "axis": {"step", "minutes", "tokens"}, "panels": [...]}.
 
     `references` are horizontal lines {"label", "y", "low", "high"} for the chart of held-out pass@1.
     """
@@ -93,7 +93,8 @@ def stage_charts(run: RunFiles, references: Sequence[Record]) -> list[Record]:
         panels = _panels(records)
         for panel in panels:
             panel["references"] = list(references) if panel["id"] == "pass" else []
-        stages.append({"name": name, "axis": axis, "panels": panels})
+        kind = table(run.recipe.get(name)).get("kind", name)
+        stages.append({"name": name, "kind": str(kind), "axis": axis, "panels": panels})
     return stages
 
 
@@ -113,11 +114,11 @@ def _minutes(record: Record, clock: Any) -> float | None:
 def _panels(records: list[Record]) -> list[Record]:
     names = dict.fromkeys(name for record in records for name in record)
     parts = [name for name in names if name.startswith(REWARD_PARTS)]
-    table = [*PANELS[:3], _parts_panel(parts), *PANELS[3:]]
-    known = {name for panel in table for line in panel.lines for name in (line.key, line.low, line.high)}
+    listed = [*PANELS[:3], _parts_panel(parts), *PANELS[3:]]
+    known = {name for panel in listed for line in panel.lines for name in (line.key, line.low, line.high)}
     others = [name for name in names if name not in known and name not in UNSHOWN]
-    table += [Panel(f"other:{name}", name, "", (Line(name, name),), zero=False, more=True) for name in others]
-    drawn = [_draw(panel, records) for panel in table]
+    listed += [Panel(f"other:{name}", name, "", (Line(name, name),), zero=False, more=True) for name in others]
+    drawn = [_draw(panel, records) for panel in listed]
     return [panel for panel in drawn if panel["series"]]
 
 

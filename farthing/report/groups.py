@@ -40,11 +40,12 @@ def _every(keys: list[Any], stride: int) -> list[Any]:
 
 
 def _size(group: Record) -> int:
-    texts = [sample.get("text") for sample in _samples(group)]
+    texts = [sample.get("text") for sample in samples_of(group)]
     return len(str(group.get("prompt", ""))) + sum(len(str(text)) + 200 for text in texts)
 
 
-def _samples(group: Record) -> list[Record]:
+def samples_of(group: Record) -> list[Record]:
+    """The samples of a group that have the shape of one."""
     listed = group.get("samples")
     return [sample for sample in listed if isinstance(sample, dict)] if isinstance(listed, list) else []
 
@@ -58,7 +59,7 @@ def present(group: Record) -> Record:
         "title": title(problem),
         "problem": json.dumps(problem, ensure_ascii=False, indent=1),
         "prompt": str(group.get("prompt") or ""),
-        "samples": [present_sample(sample) for sample in _samples(group)],
+        "samples": [present_sample(sample) for sample in samples_of(group)],
     }
 
 
@@ -121,7 +122,7 @@ def _field(value: Any) -> str:
 
 def pass_rate(group: Record) -> float | None:
     """Share of right samples among those that could be scored; None where none could."""
-    scored = [value for sample in _samples(group) if (value := number(sample.get("correct"))) is not None]
+    scored = [value for sample in samples_of(group) if (value := number(sample.get("correct"))) is not None]
     return sum(value >= 1 for value in scored) / len(scored) if scored else None
 
 
@@ -174,5 +175,6 @@ def outcomes(run: RunFiles, stage: str) -> Record | None:
     styles = ("solved", "learning", "hopeless")
     series = [{"key": name, "label": name, "style": style, "points": shares[name], "left_out": 0, "band": []}
               for name, style in zip(shares, styles, strict=True)]  # fmt: skip
-    return {"id": "outcomes", "title": f"Groups by outcome ({len(rated)} kept for reading)", "unit": "share",
-            "kind": "stack", "zero": True, "more": False, "series": series, "references": []}  # fmt: skip
+    return {"id": "outcomes", "title": "Groups by outcome", "unit": "share", "kind": "stack", "zero": True,
+            "more": False, "series": series, "references": [],
+            "note": f"{len(rated)} groups kept for reading, in {periods} stretches"}  # fmt: skip

@@ -8,6 +8,8 @@ from farthing.errors import CheckpointError
 from farthing.models.headers import read_headers
 from farthing.report.reading import Record, RunFiles, number, table
 
+# Where an evaluation stands among the others; a stage's stands between, in the order of the summary.
+PLACES = {"base": 0, "control": 2, "final": 3}
 
 def evaluations(run: RunFiles) -> list[Record]:
     """Every evaluation as a flat row: the fields of `E` plus "model" (base, final, control or a stage's name).
@@ -21,7 +23,7 @@ def evaluations(run: RunFiles) -> list[Record]:
         inner = table(control.get("evaluations")) or table(control.get("evaluation"))
         final = _rows({"control": inner["final"]}) if "final" in inner else _rows({"control": inner or control})
         rows += final
-    return rows
+    return sorted(rows, key=lambda row: PLACES.get(row["model"], 1))
 
 
 def _rows(tree: Record) -> list[Record]:
@@ -97,8 +99,10 @@ def _task(run: RunFiles, evaluation: Record | None) -> str:
 
 
 def _sentence(run: RunFiles, evaluation: Record | None) -> str:
-    """What was built and from what, in one sentence without a verdict."""
+    """What was built and from what, in one sentence without a verdict; "" while nothing says."""
     model = table(run.recipe.get("model"))
+    if not model and not run.model:
+        return ""
     count = parameters(run.path / "model") or parameters(run.path / "base")
     kind = run.model.get("model_type") or model.get("model_type")
     size = f" of {_size(count)} parameters" if count else ""

@@ -1,7 +1,7 @@
 // One chart as SVG: axes with units, curves, interval bands, reference lines. What is drawn is what was logged; where
 // a curve is noisy the running mean is laid over the pale points, and the caption says over how many steps.
 
-const MARGIN = { top: 10, right: 12, bottom: 36 };
+const MARGIN = { top: 10, right: 5, bottom: 40 };
 const SMOOTH_FROM = 60;
 const DOTS_UP_TO = 40;
 const MEANS_ACROSS = 30;
@@ -38,14 +38,14 @@ function paint(panel, axis, axisName, width, height) {
   const write = tickWriter(panel.unit, marks);
   const left = 10 + 6.6 * Math.max(...marks.map((mark) => write(mark).length));
   const place = positions(axis, axisName);
-  const span = axis[axisName].filter((value) => value !== null);
-  const start = axisName === "minutes" ? span[0] : 0;
-  const x = linear(start, Math.max(...span), left, width - MARGIN.right);
+  const [first, last] = ends(axis[axisName]);
+  const start = axisName === "minutes" ? first : Math.min(0, first);
+  const x = linear(start, last, left, width - MARGIN.right);
   const y = linear(bottom, top, height - MARGIN.bottom, MARGIN.top);
   const view = { x: (step) => x(place(step)), y, left, width, height, low: bottom, high: top };
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" },
     grid(view, marks.filter((mark) => mark <= top + 1e-12), write),
-    timeAxis(view, x, start, Math.max(...span), axisName),
+    timeAxis(view, x, start, last, axisName),
     panel.kind === "stack" ? layers(panel, view) : curves(panel, view),
     panel.kind === "stack" ? null : referenceLines(panel, view));
   const cursor = svg("g", { class: "cursor" });
@@ -68,7 +68,7 @@ function timeAxis(view, x, low, high, name) {
       svg("line", { x1: x(mark), x2: x(mark), y1: base, y2: base + 4 }),
       svg("text", { x: x(mark), y: base + 16, "text-anchor": "middle" }, compact(mark)),
     ]),
-    svg("text", { class: "name", x: view.width - MARGIN.right, y: base + 31, "text-anchor": "end" }, name));
+    svg("text", { class: "name", x: view.width - MARGIN.right, y: base + 35, "text-anchor": "end" }, name));
 }
 
 /** A path through [x, y] pairs that is broken wherever y is null. */

@@ -3,13 +3,13 @@
 const LARGE = ["pass", "loss"];
 const AXES = { step: "steps", minutes: "minutes", tokens: "tokens" };
 
-function swatch(style) {
-  return svg("svg", { class: `swatch series ${style}`, width: 14, height: 8, viewBox: "0 0 14 8", "aria-hidden": "true" },
+function swatch(style, kind) {
+  return svg("svg", { class: `swatch ${kind} series ${style}`, width: 14, height: 8, viewBox: "0 0 14 8", "aria-hidden": "true" },
     svg("path", { class: "curve", d: "M0 4H14" }));
 }
 
 function captionNotes(panel) {
-  const notes = [];
+  const notes = panel.note ? [panel.note] : [];
   const widths = panel.series.map(smoothing).filter(Boolean);
   if (widths.length) {
     const pale = panel.kind === "stack" ? "" : "; pale: every step";
@@ -29,7 +29,7 @@ function chart(panel, stage, together) {
   const when = el("span", { class: "when" });
   const values = panel.series.map(() => el("span", { class: "value" }));
   const legend = el("ul", { class: "legend" }, panel.series.map((one, n) =>
-    el("li", null, swatch(one.style), el("span", { class: "label" }, one.label), values[n])));
+    el("li", null, swatch(one.style, panel.kind), el("span", { class: "label" }, one.label), values[n])));
   const frame = el("div", { class: "plot", tabindex: "0", role: "slider", "aria-label": panel.title,
     "aria-valuemin": together.steps[0], "aria-valuemax": last });
   let view = null;
@@ -77,6 +77,14 @@ function axisChoice(stages, hubs) {
   return el("div", { class: "choice", role: "group", "aria-label": "horizontal axis" }, buttons);
 }
 
+const KIND_TITLES = { pretrain: "Pretraining", sft: "Supervised fine-tuning", grpo: "Reinforcement learning",
+  distill: "Distillation", rejection: "Rejection sampling" };
+
+function stageTitle({ name, kind }) {
+  const title = Object.hasOwn(KIND_TITLES, kind) ? KIND_TITLES[kind] : null;
+  return title ? (name === kind ? title : `${title}: ${name}`) : name;
+}
+
 /** A stage's section of charts. */
 function stageSection(stage, together, choice) {
   const shown = stage.panels.filter((panel) => !panel.more);
@@ -84,9 +92,9 @@ function stageSection(stage, together, choice) {
   const large = shown.filter((panel) => LARGE.includes(panel.id));
   const small = shown.filter((panel) => !LARGE.includes(panel.id));
   const draw = (panel) => chart(panel, stage, together);
-  return section(`stage-${slug(stage.name)}`, `Curves: ${stage.name}`,
+  return section(`stage-${slug(stage.name)}`, stageTitle(stage),
     choice,
-    large.map(draw), el("div", { class: "charts" }, small.map(draw)),
+    large.map(draw), small.length ? el("div", { class: "charts" }, small.map(draw)) : null,
     more.length ? el("details", { class: "more" }, el("summary", null, `${more.length} more curves`),
       el("div", { class: "charts" }, more.map(draw))) : null);
 }

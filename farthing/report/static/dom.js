@@ -54,10 +54,10 @@ function section(id, heading, ...children) {
     el("h2", { id: `${id}-heading` }, heading), ...children);
 }
 
-/** A table; columns are {head, cell(row), numeric, title}. */
+/** A table; columns are {head, cell(row), numeric, mark, title}; a `mark` is left out where there is little room. */
 function table(columns, rows, attributes) {
   const cell = (tag, column, content, more) =>
-    el(tag, { class: column.numeric ? "number" : null, title: column.title, ...more }, content);
+    el(tag, { class: column.numeric ? "number" : column.mark ? "mark" : null, title: column.title, ...more }, content);
   return el("div", { class: "scroll", tabindex: "0", role: "region", ...attributes },
     el("table", null,
       el("thead", null, el("tr", null, columns.map((c) => cell("th", c, c.head, { scope: "col" })))),

@@ -15,9 +15,10 @@ function points(value) {
   return `${value < 0 ? "−" : "+"}${text}`;
 }
 
-/** [0.44, 0.53] -> "44.0 to 53.0" in the unit of the writer `show`. */
+/** [0.44, 0.53] -> "44.0–53.0%"; with another writer "+44.0 to +53.0". */
 function range(low, high, show = share) {
-  return known(low) && known(high) ? `${show(low)} to ${show(high)}` : "";
+  if (!known(low) || !known(high)) return "";
+  return show === share ? `${share(low).slice(0, -1)}–${share(high)}` : `${show(low)} to ${show(high)}`;
 }
 
 /** Three significant digits, with thousands separated and very small or large numbers in powers of ten. */
@@ -28,6 +29,11 @@ function plain(value) {
   if (size >= 1e7 || size < 1e-4) return scientific(value);
   if (Number.isInteger(value) || size >= 1000) return Math.round(value).toLocaleString("en");
   return String(Number(value.toPrecision(3)));
+}
+
+/** A number with its sign, for what lies above or below a mean. */
+function signed(value) {
+  return known(value) ? `${value > 0 ? "+" : value < 0 ? "−" : ""}${plain(Math.abs(value))}` : NONE;
 }
 
 const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
@@ -63,6 +69,12 @@ function money(value, currency) {
   if (!known(value)) return NONE;
   const amount = value === 0 ? "0" : value < 1 ? String(Number(value.toPrecision(2))) : value.toFixed(2);
   return currency ? `${amount} ${currency}` : amount;
+}
+
+/** A writer for a column of money whose largest entry is `most`: equal decimals, two digits of the largest at least. */
+function moneyColumn(most) {
+  const decimals = known(most) && most > 0 ? Math.max(2, 3 - Math.ceil(Math.log10(most))) : 2;
+  return (value) => (known(value) ? value.toFixed(Math.min(decimals, 12)) : NONE);
 }
 
 /** The writer for a chart's unit. */

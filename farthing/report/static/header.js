@@ -7,7 +7,7 @@ function headerSection(document_) {
   return el("header", { class: "top" },
     el("p", { class: "brand" }, coin(), el("span", null, "farthing"), stateWords(document_)),
     el("h1", null, document_.name),
-    el("p", { class: "lead" }, claim.sentence),
+    claim.sentence ? el("p", { class: "lead" }, claim.sentence) : null,
     claim.final || claim.base ? result(claim) : null,
     el("dl", { class: "spent" }, spent(claim).map(([name, value, small]) =>
       el("div", null, el("dt", null, name), el("dd", null, value, small ? el("small", null, small) : null)))));
@@ -42,23 +42,27 @@ function result(claim) {
           el("small", null, range(gain.low, gain.high, points))) : null)),
     ladder([["base", base], ["control", control], [final && final.so_far ? "now" : "final", final]]),
     control && claim.lead ? el("p", { class: "small" },
-      `Control: the same budget without reinforcement learning. The result is ${points(claim.lead.value)} points `,
-      `from it (${range(claim.lead.low, claim.lead.high, points)}).`) : null);
+      `Control: the same budget without reinforcement learning. The result lies `,
+      `${Math.abs(100 * claim.lead.value).toFixed(1)} points ${claim.lead.value < 0 ? "below" : "above"} it`,
+      known(claim.lead.low) ? ` (${range(claim.lead.low, claim.lead.high, points)}).` : ".") : null);
 }
 
 /** The rates with their intervals on one line each, all on the same axis from 0 to 100%. */
 function ladder(rungs) {
   const shown = rungs.filter(([, one]) => one);
+  const axis = el("li", { class: "scale", "aria-hidden": "true" }, el("span"),
+    el("span", null, ["0%", "50%", "100%"].map((mark) => el("small", null, mark))), el("span"));
   return el("ul", { class: "ladder" }, shown.map(([name, one]) => {
     const [low, high] = edges(one, "pass@1");
     return el("li", null, el("span", { class: "label" }, name),
       intervalStrip(one["pass@1"], low, high, MODEL_STYLES[name] || "a", 320),
       el("span", { class: "number" }, share(one["pass@1"]), el("small", null, range(low, high))));
-  }));
+  }), axis);
 }
 
 function spent(claim) {
-  const rows = [["time", duration(claim.wall_s), claim.cores ? `on ${plain(claim.cores)} cores` : ""]];
+  const cores = claim.cores === 1 ? "on one core" : claim.cores ? `on ${plain(claim.cores)} cores` : "";
+  const rows = known(claim.wall_s) ? [["time", duration(claim.wall_s), cores]] : [];
   if (known(claim.money)) rows.push(["cost", money(claim.money, claim.currency), ""]);
   if (known(claim.tokens)) rows.push(["tokens", compact(claim.tokens), ""]);
   if (known(claim.flops)) rows.push(["arithmetic", scientific(claim.flops), "FLOPs"]);

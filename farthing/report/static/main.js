@@ -7,7 +7,7 @@ function notices(list) {
 function navigationBar(name, sections) {
   return el("nav", { "aria-label": "sections" }, el("a", { href: "#report", class: "name" }, name),
     sections.map((node) => el("a", { href: `#${node.id}` },
-      node.querySelector("h2").textContent.replace(/^Curves: /, ""))));
+      node.querySelector("h2").textContent)));
 }
 
 function mount(root, document_) {

@@ -17,7 +17,9 @@ function readerParts() {
   parts.toolbar = el("div", { class: "toolbar" },
     el("div", { class: "steps" }, parts.stage, parts.back, parts.slider, parts.on, parts.where), parts.filters);
   parts.body = el("div", { class: "reader" },
-    el("div", { class: "side" }, parts.groups, parts.question, parts.list), parts.sample);
+    el("div", { class: "side" }, parts.groups, parts.question,
+      el("p", { class: "heads small", "aria-hidden": "true" }, ["", "answer", "reward", "advantage"].map((head) =>
+        el("span", null, head))), parts.list), parts.sample);
   return parts;
 }
 
@@ -107,7 +109,7 @@ function sampleInFull(sample, go) {
       el("h3", null, verdictMark(sample.verdict), ` ${VERDICTS[sample.verdict][1]}`),
       el("span", { class: "small" }, `sample ${go.sample + 1} of ${go.samples().length}`)),
     facts(sample),
-    sample.blocks.length ? sample.blocks.map((block) => region(block, go.folded))
+    sample.blocks.length ? sample.blocks.map((block) => region(block, sample.verdict, go.folded))
       : el("p", { class: "small" }, "The model wrote nothing."),
   ];
 }
@@ -116,7 +118,7 @@ function facts(sample) {
   const pairs = [
     ["reward", plain(sample.reward)],
     ...sample.parts.map(([name, value]) => [name, plain(value)]),
-    ["advantage", known(sample.advantage) ? `${sample.advantage > 0 ? "+" : ""}${plain(sample.advantage)}` : NONE],
+    ["advantage", signed(sample.advantage)],
     ["answer", sample.answer ?? "none"],
     ["ended", sample.finish_reason ?? NONE],
     ["tokens", plain(sample.tokens)],
@@ -127,14 +129,14 @@ function facts(sample) {
 }
 
 /** A stretch of the text in its own clothes: thinking dimmed and foldable, the answer plain. */
-function region([name, text, closed], folded) {
+function region([name, text, closed], verdict, folded) {
   const cut = closed || name === "text" ? "" : ", cut off";
   if (name === "thinking") {
     return el("details", { class: "thinking", open: !folded },
       el("summary", null, `thinking${cut}`), el("pre", null, text));
   }
   if (name === "answer") {
-    return el("div", { class: "answer" }, el("span", { class: "small" }, `answer${cut}`), el("pre", null, text));
+    return el("div", { class: `answer ${verdict}` }, el("span", { class: "small" }, `answer${cut}`), el("pre", null, text));
   }
   return text.trim() ? el("pre", { class: "plain" }, text) : null;
 }

@@ -21,15 +21,26 @@ function linear(low, high, from, to) {
   return (value) => from + ((value - low) / span) * (to - from);
 }
 
-/** Centred mean of `width` values, narrower at the ends; nulls are left out of it and stay null. */
+/** Centred mean of `width` values, of those there are at the ends; nulls are left out of it and stay null. */
 function runningMean(values, width) {
   const half = Math.floor(width / 2);
   return values.map((value, place) => {
     if (value === null) return null;
-    const reach = Math.min(half, place, values.length - 1 - place);
-    const near = values.slice(place - reach, place + reach + 1).filter((other) => other !== null);
+    const near = values.slice(Math.max(0, place - half), place + half + 1).filter((other) => other !== null);
     return near.reduce((sum, other) => sum + other, 0) / near.length;
   });
+}
+
+/** [lowest, highest] of the numbers among the values, however many there are; [null, null] without any. */
+function ends(values) {
+  let low = null;
+  let high = null;
+  for (const value of values) {
+    if (!known(value)) continue;
+    if (low === null || value < low) low = value;
+    if (high === null || value > high) high = value;
+  }
+  return [low, high];
 }
 
 /** The place of the entry of a sorted list that is nearest to `value`; entries may be null. */
@@ -48,21 +59,15 @@ function nearest(sorted, value) {
 function extent(panel) {
   const values = panel.references.flatMap((line) => [line.y, line.low, line.high]);
   if (panel.kind === "stack") {
-    values.push(...stacked(panel.series).at(-1).map((point) => point[2]), 0);
+    for (const point of stacked(panel.series).at(-1)) values.push(point[2]);
   } else {
     for (const one of panel.series) {
       for (const point of one.points) values.push(point[1]);
       for (const point of one.band) values.push(point[1], point[2]);
     }
   }
-  let low = Infinity;
-  let high = -Infinity;
-  for (const value of values) {
-    if (!known(value)) continue;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
-  if (low > high) return [0, 1];
+  let [low, high] = ends(values);
+  if (low === null) return [0, 1];
   if (panel.zero) { low = Math.min(0, low); high = Math.max(0, high); }
   return low === high ? [low, low + (Math.abs(low) || 1)] : [low, high];
 }

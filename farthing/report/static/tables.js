@@ -9,7 +9,7 @@ function evaluationSection(document_) {
   const rates = rateNames(rows);
   const columns = [
     { head: "model", cell: (row) => [row.model, several ? el("span", { class: "unit" }, row.task) : null] },
-    { head: "", cell: (row) => intervalStrip(row["pass@1"], ...edges(row, "pass@1"), MODEL_STYLES[row.model] || "a") },
+    { head: "", mark: true, cell: (row) => intervalStrip(row["pass@1"], ...edges(row, "pass@1"), MODEL_STYLES[row.model] || "a") },
     ...rates.map((name) => ({ head: name, numeric: true, cell: (row) => rateCell(row, name) })),
     { head: "mean length", numeric: true, title: "tokens", cell: (row) => plain(row.mean_length) },
     { head: "truncated", numeric: true, cell: (row) => share(row.truncated) },
@@ -53,15 +53,14 @@ const PROBLEMS_AT_FIRST = 12;
 function problemsSection(problems) {
   const rows = problems.rows.filter((row) => row.points.length > 1);
   if (!rows.length) return null;
-  const steps = rows.flatMap((row) => row.points.map((point) => point[0]));
-  const [first, last] = [Math.min(...steps), Math.max(...steps)];
+  const [first, last] = ends(rows.flatMap((row) => row.points.map((point) => point[0])));
   const columns = [
-    { head: "problem", cell: (row) => el("span", { class: "problem" }, row.title) },
+    { head: "problem", cell: (row) => el("span", { class: "problem", title: row.title }, row.title) },
+    { head: `steps ${plain(first)} to ${plain(last)}`, cell: (row) => sparkline(row.points, first, last) },
+    { head: "first", numeric: true, title: "pass rate", cell: (row) => share(row.points[0][1], 0) },
+    { head: "last", numeric: true, title: "pass rate", cell: (row) => share(row.points.at(-1)[1], 0) },
+    { head: "looks", numeric: true, title: "how often its group was kept", cell: (row) => row.points.length },
     { head: "state", cell: (row) => el("span", { class: `state ${row.state}` }, STATES[row.state].join(" ")) },
-    { head: "looks", numeric: true, cell: (row) => row.points.length },
-    { head: "first", numeric: true, cell: (row) => share(row.points[0][1], 0) },
-    { head: "last", numeric: true, cell: (row) => share(row.points.at(-1)[1], 0) },
-    { head: `pass rate, steps ${plain(first)} to ${plain(last)}`, cell: (row) => sparkline(row.points, first, last) },
   ];
   const few = table(columns, rows.slice(0, PROBLEMS_AT_FIRST), { "aria-label": "problems" });
   const more = el("button", { type: "button", class: "quiet", listen: { click: () => {
@@ -80,18 +79,20 @@ function problemsSection(problems) {
 function costSection(cost) {
   if (!cost.total) return null;
   const whole = cost.total.wall_s;
-  const columns = (head, style) => [
+  const amount = moneyColumn(cost.total.money);
+  const all = (head, style) => [
     { head, cell: (row) => row.name },
-    { head: "", cell: (row) => shareBar(row.wall_s, whole, style(row)) },
+    { head: "", mark: true, cell: (row) => shareBar(row.wall_s, whole, style(row)) },
     { head: "time", numeric: true, cell: (row) => duration(row.wall_s) },
     { head: "share", numeric: true, cell: (row) => share(row.wall_s / whole, 0) },
     { head: "processor", numeric: true, cell: (row) => duration(row.cpu_s) },
     { head: "tokens", numeric: true, cell: (row) => compact(row.tokens) },
     { head: "FLOPs", numeric: true, cell: (row) => (row.flops ? scientific(row.flops) : NONE) },
-    { head: "money", numeric: true, cell: (row) => money(row.money, cost.currency) },
+    { head: `money, ${cost.currency || "no currency"}`, numeric: true, money: true, cell: (row) => amount(row.money) },
   ];
+  const columns = (head, style) => all(head, style).filter((column) => !column.money || known(cost.price));
   const sum = { ...cost.total, rowClass: "sum" };
-  const waste = columns("paid for, taught nothing", () => "b").filter((column, n) => n < 4 || column.head === "money");
+  const waste = columns("paid for, taught nothing", () => "b").filter((column, n) => n < 4 || column.money);
   const lost = cost.waste.reduce((seconds, row) => seconds + row.wall_s, 0);
   return section("cost", "Cost",
     el("p", { class: "small" }, priceWords(cost)),

@@ -1,0 +1,236 @@
+"""One picture of a run for a README: held-out pass@1 over the whole run, beside its base and its control.
+
+A static SVG without script or font, drawn for light and dark pages alike. The time axis begins where the run began, so
+that pretraining is seen to be paid for.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.sax.saxutils import escape
+
+from farthing.errors import UserError
+from farthing.report.clock import elapsed
+from farthing.report.gather import describe
+from farthing.report.headline import interval
+from farthing.report.reading import Record, RunFiles, number, read_run
+from farthing.runs.files import write_atomic
+
+Axis = Literal["minutes", "tokens"]
+WIDTH, HEIGHT = 880, 420
+LEFT, RIGHT, TOP, BOTTOM = 60, 100, 78, 58
+STYLE = """
+.paper { fill: #fcfbf8; }
+text { font: 13px -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif; fill: #5a6068; }
+.title { font-size: 17px; font-weight: 600; fill: #1c1f23; }
+.grid { stroke: #e6e3dc; } .axis { stroke: #b9bcc0; }
+.phase { fill: #f3f1eb; }
+.band { fill: #1f5f99; opacity: .16; } .curve { fill: none; stroke: #1f5f99; stroke-width: 2.4; stroke-linejoin: round; }
+.dot { fill: #1f5f99; } .final { fill: #1f5f99; font-weight: 600; font-size: 16px; }
+.whisker { stroke: #1f5f99; stroke-width: 2.4; stroke-linecap: round; }
+.line { stroke-dasharray: 6 5; stroke-width: 1.4; } .base { stroke: #8f959c; } .control { stroke: #b85a14; }
+.control-name { fill: #b85a14; }
+@media (prefers-color-scheme: dark) {
+  .paper { fill: #131517; } text { fill: #a2a7ad; } .title { fill: #e9e6e0; } .grid { stroke: #2b2f33; } .axis { stroke: #575d64; }
+  .phase { fill: #8f959c; opacity: .1; } .band, .dot, .final { fill: #82b6ea; } .curve, .whisker { stroke: #82b6ea; }
+  .control { stroke: #eea468; } .control-name { fill: #eea468; }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The data's extent and how it falls on the picture."""
+
+    x_max: float
+    y_max: float
+
+    def x(self, value: float) -> float:
+        return round(LEFT + value / self.x_max * (WIDTH - LEFT - RIGHT), 2)
+
+    def y(self, value: float) -> float:
+        return round(HEIGHT - BOTTOM - value / self.y_max * (HEIGHT - TOP - BOTTOM), 2)
+
+
+def write_plot(run_dir: str | Path, out_svg: str | Path, *, axis: Axis = "minutes") -> Path:
+    """Draw held-out pass@1 over wall time (or tokens, pretraining's included) and return the file's path.
+
+    Raises RunError where there is no such run and UserError while it has no held-out evaluation to draw.
+    """
+    run = read_run(run_dir)
+    document = describe(run)
+    points = learning_curve(run, axis)
+    if not points:
+        raise UserError(f"{run_dir}: no held-out evaluation yet; a plot needs eval/pass@1 in metrics.jsonl")
+    target = Path(out_svg)
+    write_atomic(target, _svg(document, phases(run, axis), points, axis), durable=False)
+    return target
+
+
+def learning_curve(run: RunFiles, axis: Axis) -> list[list[float | None]]:
+    """[x, rate, low, high] of every held-out evaluation, x counted over the whole run."""
+    position = _positions(run, axis)
+    points: list[list[float | None]] = []
+    for record in run.metrics:
+        rate, x = number(record.get("eval/pass@1")), position(record)
+        if rate is not None and x is not None:
+            edges = (number(record.get(f"eval/pass@1_{end}")) for end in ("low", "high"))
+            points.append([x, rate, *edges])
+    return sorted(points, key=lambda point: point[0] or 0.0)
+
+
+def phases(run: RunFiles, axis: Axis) -> list[tuple[str, float, float]]:
+    """(stage, from, to) of every stage that logged metrics, on the picture's axis."""
+    position = _positions(run, axis)
+    spans: dict[str, list[float]] = {}
+    for record in run.metrics:
+        x = position(record)
+        if x is not None:
+            spans.setdefault(record["stage"], []).append(x)
+    ends = [(name, min(xs), max(xs)) for name, xs in spans.items()]
+    return [(name, 0.0 if n == 0 else ends[n - 1][2], high) for n, (name, _, high) in enumerate(ends)]
+
+
+def _positions(run: RunFiles, axis: Axis) -> Any:
+    """A function from a record to its place; tokens of earlier stages are added to a stage's own count."""
+    if axis == "minutes":
+        clock = elapsed(run)
+        return lambda record: None if number(record.get("time")) is None else clock(record["time"]) / 60
+    before: dict[str, float] = {}
+    total = 0.0
+    for name in run.stage_names():
+        before[name] = total
+        counts = [number(r.get("num_tokens")) or 0.0 for r in run.metrics if r["stage"] == name]
+        total += max(counts, default=0.0)
+
+    def place(record: Record) -> float | None:
+        tokens = number(record.get("num_tokens"))
+        return None if tokens is None else before[record["stage"]] + tokens
+
+    return place
+
+
+def _svg(document: Record, spans: list[Any], points: list[Any], axis: Axis) -> str:
+    claim = document["headline"]
+    x_max = max([point[0] for point in points] + [high for _, _, high in spans])
+    rates = [value for point in points for value in point[1:] if value is not None]
+    rates += [claim[key]["pass@1"] for key in ("base", "control", "final") if claim[key]]
+    frame = Frame(x_max or 1.0, min(1.0, math.ceil(max(rates) * 10 + 0.3) / 10))
+    task = f" on {claim['task']}" if claim["task"] else ""
+    title = f"Held-out pass@1{task}"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        f'role="img" aria-label="{_quoted(title + ": " + _words(claim))}">',
+        f"<style>{STYLE}</style>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" class="paper"/>',
+        _text(LEFT - 36, 30, title, "title"),
+        _text(LEFT - 36, 52, _words(claim)),
+        *_phases(frame, spans),
+        *_axes(frame, axis),
+        *_references(frame, claim, points),
+        *_curve(frame, points),
+        *_final(frame, claim, points),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _words(claim: Record) -> str:
+    """What it gained and cost, as the second line of the picture."""
+    words = []
+    if claim["base"] and claim["final"]:
+        words.append(f"{claim['base']['pass@1']:.1%} to {claim['final']['pass@1']:.1%}")
+    if claim["wall_s"]:
+        cores = f" on {claim['cores']:g} cores" if claim["cores"] else ""
+        words.append(f"{claim['wall_s'] / 60:.1f} minutes{cores}")
+    if claim["money"]:
+        words.append(f"{claim['money']:.2g} {claim['currency']}".strip())
+    return ", ".join(words)
+
+
+def _quoted(text: str) -> str:
+    return escape(text, {'"': "&quot;"})
+
+
+def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
+    named = f' class="{style}"' if style else ""
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{named}>{escape(text)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" class="{style}"/>'
+
+
+def _phases(frame: Frame, spans: list[Any]) -> Iterator[str]:
+    """Every second stage on a tinted ground, each with its name where there is room for it."""
+    for n, (name, low, high) in enumerate(spans):
+        left, width = frame.x(low), frame.x(high) - frame.x(low)
+        if n % 2 == 0:
+            yield f'<rect x="{left}" y="{TOP}" width="{width:.2f}" height="{HEIGHT - TOP - BOTTOM}" class="phase"/>'
+        if width > 8 * len(name):
+            yield _text(round(left + 8, 2), TOP + 18, name)
+
+
+def _axes(frame: Frame, axis: Axis) -> Iterator[str]:
+    base = HEIGHT - BOTTOM
+    step = 0.1 if frame.y_max <= 0.5 else 0.2
+    for n in range(round(frame.y_max / step) + 1):
+        if n * step <= frame.y_max + 1e-9:
+            y = frame.y(n * step)
+            yield _line(LEFT, y, WIDTH - RIGHT, y, "grid" if n else "axis")
+            yield _text(LEFT - 8, y + 4.5, f"{n * step:.0%}", anchor="end")
+    gap = round_step(frame.x_max / 7)
+    for n in range(int(frame.x_max / gap) + 1):
+        yield _text(frame.x(n * gap), base + 20, _short(n * gap), anchor="middle")
+    yield _text(WIDTH - RIGHT, base + 42, "minutes of wall time" if axis == "minutes" else "tokens", anchor="end")
+
+
+def round_step(rough: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is not under `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(n * power for n in (1, 2, 5, 10) if n * power >= rough * 0.999)
+
+
+def _short(value: float) -> str:
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
+
+
+def _references(frame: Frame, claim: Record, points: list[Any]) -> Iterator[str]:
+    """Base and control as dashed lines with their names to the right, pushed apart where they are close."""
+    known = [(name, claim[name]["pass@1"]) for name in ("control", "base") if claim[name]]
+    free = float("-inf")
+    for name, rate in sorted(known, key=lambda item: -item[1]):
+        y = frame.y(rate)
+        free = max(y + 4.5, free + 17)
+        yield _line(LEFT, y, WIDTH - RIGHT, y, f"line {name}")
+        yield _text(WIDTH - RIGHT + 8, round(free, 2), f"{name} {rate:.1%}", f"{name}-name")
+
+
+def _curve(frame: Frame, points: list[Any]) -> Iterator[str]:
+    banded = [point for point in points if point[2] is not None and point[3] is not None]
+    if len(banded) > 1:
+        upper = [f"{frame.x(x)},{frame.y(min(high, frame.y_max))}" for x, _, _, high in banded]
+        lower = [f"{frame.x(x)},{frame.y(low)}" for x, _, low, _ in reversed(banded)]
+        yield f'<polygon points="{" ".join(upper + lower)}" class="band"/>'
+    middle = " ".join(f"{frame.x(x)},{frame.y(rate)}" for x, rate, _, _ in points)
+    yield f'<polyline points="{middle}" class="curve"/>'
+    for x, rate, _, _ in points:
+        yield f'<circle cx="{frame.x(x)}" cy="{frame.y(rate)}" r="3" class="dot"/>'
+
+
+def _final(frame: Frame, claim: Record, points: list[Any]) -> Iterator[str]:
+    """The evaluation of the finished model with its interval, at the right end."""
+    final = claim["final"]
+    if not final:
+        return
+    x, y = frame.x(frame.x_max) + 8, frame.y(final["pass@1"])
+    edges = interval(final)
+    if edges and not final.get("so_far"):
+        yield _line(x, frame.y(edges[0]), x, frame.y(min(edges[1], frame.y_max)), "whisker")
+        yield f'<circle cx="{x}" cy="{y}" r="5" class="dot"/>'
+    yield _text(x + 10, y + 5.5, f"{final['pass@1']:.1%}", "final")

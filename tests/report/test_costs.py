@@ -1,0 +1,49 @@
+"""The cost tables are the ledger, and money is only spoken of where there is a price."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from farthing.report.costs import costs
+from farthing.report.reading import read_run
+
+Maker = Callable[..., Path]
+
+
+def test_rows_add_up_to_the_total(run_dir: Path) -> None:
+    cost = costs(read_run(run_dir))
+    for rows in (cost["by_stage"], cost["by_kind"]):
+        for key in ("wall_s", "cpu_s", "tokens", "flops", "money"):
+            assert sum(row[key] for row in rows) == pytest.approx(cost["total"][key])
+    assert {row["name"] for row in cost["by_stage"]} == {"tokenizer", "pretrain", "base_eval", "grpo", "final_eval"}
+
+
+def test_money_is_core_hours_times_price(run_dir: Path) -> None:
+    cost = costs(read_run(run_dir))
+    assert cost["total"]["money"] == pytest.approx(cost["total"]["wall_s"] / 3600 * 2 * 0.04)
+    assert (cost["price"], cost["cores"], cost["currency"]) == (0.04, 2, "EUR")
+
+
+def test_waste_is_money_too(run_dir: Path) -> None:
+    lines = [json.loads(line) for line in (run_dir / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
+    dead = sum(line.get("waste", {}).get("dead_groups", 0.0) for line in lines)
+    row = costs(read_run(run_dir))["waste"][0]
+    assert row["name"].startswith("groups that taught nothing")
+    assert row["wall_s"] == pytest.approx(dead)
+    assert row["money"] == pytest.approx(dead / 3600 * 2 * 0.04)
+
+
+def test_no_price_no_money(make_run: Maker, tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", steps=2, pretrain_steps=2)
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config["recipe"]["cost"] = {"price_per_core_hour": 0.0, "currency": "USD"}
+    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    cost = costs(read_run(path))
+    assert cost["price"] is None
+    assert {row["money"] for row in [cost["total"], *cost["by_kind"], *cost["waste"]]} == {None}
+
+
+def test_no_ledger_no_cost(tmp_path: Path) -> None:
+    assert costs(read_run(tmp_path)) == {}
