@@ -1,16 +1,18 @@
 """Tasks: what a model is asked, and what counts as right. Torch-free.
 
-taskset = farthing.tasks.load("countdown", count=3)
-problem = taskset.problem("train", 0)
-taskset.messages(**problem), taskset.score(completion, **problem)
+The whole interface at work:
+
+    taskset = farthing.tasks.load("countdown", count=3)
+    problem = taskset.problem("train", 0)
+    taskset.messages(**problem), taskset.score(completion, **problem)
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Any
 
+from farthing.config import unknown
 from farthing.errors import TaskError
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
 
@@ -18,6 +20,11 @@ __all__ = ["TASKSETS", "Message", "Problem", "Score", "Split", "Taskset", "load"
 
 TASKSETS: dict[str, str] = {
     "countdown": "farthing.tasks.tasksets.countdown:Countdown",
+    "jsonl": "farthing.tasks.tasksets.jsonl:Jsonl",
+    "gsm8k": "farthing.tasks.tasksets.benchmarks:Gsm8k",
+    "math500": "farthing.tasks.tasksets.benchmarks:Math500",
+    "aime": "farthing.tasks.tasksets.benchmarks:Aime",
+    "choice": "farthing.tasks.tasksets.benchmarks:Choice",
 }
 
 
@@ -27,9 +34,7 @@ def load(name: str, **settings: Any) -> Taskset:
     Raises TaskError for an unknown name or setting, naming the nearest known one.
     """
     if name not in TASKSETS:
-        near = difflib.get_close_matches(name, TASKSETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(TASKSETS))}"
-        raise TaskError(f"no taskset is called {name!r}; {hint}")
+        raise TaskError(unknown(name, TASKSETS, "taskset"))
     module, _, attribute = TASKSETS[name].partition(":")
     cls = getattr(importlib.import_module(module), attribute)
     taskset: Taskset = cls.from_settings(settings)

@@ -64,6 +64,9 @@ class Taskset(ABC):
 
     `problem` is a pure function of the settings, the split and the index: no state, no clock, no call
     order. Train and held-out problems are disjoint in the sense that each taskset documents.
+
+    The `*_` below only tells type checkers that each taskset names the parameters of its own problems; the
+    methods are called with keyword arguments.
     """
 
     name: ClassVar[str]
@@ -87,25 +90,25 @@ class Taskset(ABC):
         below."""
 
     @abstractmethod
-    def messages(self, **problem: Any) -> list[Message]:
+    def messages(self, *_: Any, **problem: Any) -> list[Message]:
         """The conversation that puts the problem to a model."""
 
     @abstractmethod
-    def gold(self, **problem: Any) -> str:
+    def gold(self, *_: Any, **problem: Any) -> str:
         """A whole completion that must score 1. Only for checking the check, never for a training
         corpus."""
 
     @abstractmethod
-    def score(self, completion: str, **problem: Any) -> Score:
+    def score(self, completion: str, *_: Any, **problem: Any) -> Score:
         """The verdict on `completion`: the whole assistant turn as text, without the end token but with
         whatever the chat template had already written for it (such as `<think>`)."""
 
-    def wrong(self, **problem: Any) -> str | None:
+    def wrong(self, *_: Any, **problem: Any) -> str | None:
         """A whole completion in the right form whose answer is wrong, for checking the check; None where
         none can be made."""
         return None
 
-    def key(self, **problem: Any) -> str:
+    def key(self, *_: Any, **problem: Any) -> str:
         """What makes two problems the same one for the split: a key of a held-out problem never occurs in
         train."""
         return json.dumps(problem, sort_keys=True, ensure_ascii=False)

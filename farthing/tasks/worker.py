@@ -1,6 +1,6 @@
 """The other end of `sandbox.Pool`: one process that answers one call at a time, in JSON lines.
 
-A call names a function as `package.module:function` or `path/to/file.py:function`; the reply is its JSON
+The function is named as `package.module:function` or `path/to/file.py:function`; the reply is its JSON
 result or the error it raised. Memory is limited after the function's module is loaded, so the limit counts
 what checking costs and not what importing costs. Nothing printed by the function can reach the reply
 channel.
@@ -107,6 +107,7 @@ def main(target: str, extra_bytes: int, cpu_seconds: float) -> None:
     os.dup2(nowhere, 0)
     try:
         function = resolve(target)
+        getattr(sys.modules[function.__module__], "warm", lambda: None)()
     except (Exception, SystemExit) as error:
         _write(replies, json.dumps({"error": _describe(error)}).encode() + b"\n")
         return

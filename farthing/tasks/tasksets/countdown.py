@@ -119,7 +119,7 @@ class Countdown(Taskset):
             if _is_held_out(ordered) == wanted and (targets := _targets(ordered, s.max_target)):
                 return {"numbers": numbers, "target": draws.choice(targets)}
 
-    def messages(self, *, numbers: Sequence[int], target: int) -> list[Message]:  # type: ignore[override]
+    def messages(self, *, numbers: Sequence[int], target: int) -> list[Message]:
         listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
         if self.settings.prompt == "full":
             content = _FULL_PROMPT.format(numbers=listed, target=target)
@@ -134,19 +134,19 @@ class Countdown(Taskset):
             return None
         return {"numbers": [int(n) for n in re.findall(r"\d+", found[1])], "target": int(found[2])}
 
-    def gold(self, *, numbers: Sequence[int], target: int) -> str:  # type: ignore[override]
+    def gold(self, *, numbers: Sequence[int], target: int) -> str:
         expression = reachable(tuple(sorted(numbers)))[target][1:-1]
         return f"<think>\n{expression} = {target}\n</think>\n<answer>{expression}</answer>"
 
-    def score(self, completion: str, *, numbers: Sequence[int], target: int) -> Score:  # type: ignore[override]
+    def score(self, completion: str, *, numbers: Sequence[int], target: int) -> Score:
         reading = read(completion)
         verdict = verifier.verify(reading.answer, numbers, target)
         return Score.of(verdict, well_formed=reading.well_formed)
 
-    def wrong(self, *, numbers: Sequence[int], target: int) -> str:  # type: ignore[override]
+    def wrong(self, *, numbers: Sequence[int], target: int) -> str:
         values = reachable(tuple(sorted(numbers)))
         missed = next(value for value in values if value != target)
         return f"<think>\nhm\n</think>\n<answer>{values[missed][1:-1]}</answer>"
 
-    def key(self, *, numbers: Sequence[int], target: int) -> str:  # type: ignore[override]
+    def key(self, *, numbers: Sequence[int], target: int) -> str:
         return ",".join(map(str, sorted(numbers)))

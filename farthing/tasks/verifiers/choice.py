@@ -55,5 +55,6 @@ def verify(answer: str | None, gold: str, *, choices: Sequence[str] = ()) -> Ver
         return Verdict(None, error=f"the gold answer {gold[:40]!r} is none of the options")
     if answer is None:
         return NO_ANSWER
-    given = letter_of(marked(answer) or answer, choices)
+    found = marked(answer)
+    given = letter_of(answer if found is None else found, choices)
     return NO_ANSWER if given is None else Verdict(float(given == expected), given)

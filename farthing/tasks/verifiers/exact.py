@@ -27,7 +27,8 @@ def verify(answer: str | None, gold: str, *, case: bool = False) -> Verdict:
     """Whether the marked answer, or the whole of the text when none is marked, equals `gold`."""
     if answer is None:
         return NO_ANSWER
-    given = marked(answer) or answer
+    found = marked(answer)
+    given = answer if found is None else found
     if len(given) > MAX_CHARS or not given.strip():
         return NO_ANSWER
     canonical = normalise(given, case=case)

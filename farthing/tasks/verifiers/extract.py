@@ -9,6 +9,8 @@ import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=[{\w])")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_FORMULA = re.compile(r"\$([^$]+)\$")
+_LEAD = re.compile(r"(?:[A-Z][^\n$:=\\]*?\b)?(?:[Aa]nswer|[Rr]esult)(?: is|:)[ :]*")
 MAX_BOXES = 64
 
 
@@ -54,10 +56,28 @@ def _closing_brace(text: str, start: int) -> int | None:
 def marked(text: str) -> str | None:
     """The answer that is marked as such: the last box, otherwise what follows the last `####`.
 
-    Only the last of several counts, so that listing guesses gains nothing.
+    Only the last of several counts, so that listing guesses gains nothing. "" when a box was begun and none
+    was closed: then there is no answer, whatever else the text holds. None when nothing is marked.
     """
-    boxed = boxes(text)
-    if boxed:
-        return boxed[-1]
+    found = boxes(text)
+    if found:
+        return found[-1]
+    if _BOX.search(text):
+        return ""
     hashes = _HASHES.findall(text)
     return hashes[-1].strip() if hashes else None
+
+
+def final(text: str) -> str:
+    """What `text` gives as its final answer: the marked one, otherwise its last line that is not blank,
+    without a lead-in such as "So the answer is:" and without the sentence around a last formula in dollar
+    signs."""
+    found = marked(text)
+    if found is not None:
+        return found
+    lines = text.strip().rsplit("\n", 1)
+    line = lines[-1].strip()
+    if formulas := _FORMULA.findall(line):
+        return str(formulas[-1])
+    lead = _LEAD.match(line)
+    return line[lead.end() :].strip() if lead else line

@@ -1,19 +1,21 @@
 r"""The form of a completion: where its answer is, and whether the form is the asked one.
 
-tags     `<think>` thinking `</think>` `<answer>` answer `</answer>`, nothing else but white space
-(R1-Zero's form) boxed    the same thinking block, then text in which one `\boxed{...}` marks the answer
-(what reasoning models write) free     the same thinking block, then any text
+tags     `<think>` thinking `</think>` `<answer>` answer `</answer>`: not empty, nothing else but white space
+boxed    the same thinking block, then text in which one `\boxed{...}` marks the answer
+free     the same thinking block, then any text
+
+The first is R1-Zero's form, the second what released reasoning models write.
 
 The regions are those of `text.regions`: of several answer blocks the last closed one counts, and what
 stands in the thinking is never an answer. Where `boxed` or `free` is asked and there is an answer block all
-the same, its content is what is judged; where there is no thinking block the whole text is.
+the same, its content is judged; text without any box (or `#### `) gives no answer in the boxed form.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from farthing.tasks.verifiers.extract import boxes
+from farthing.tasks.verifiers.extract import boxes, marked
 from farthing.tasks.verifiers.verdict import Verdict
 from farthing.text.regions import split
 
@@ -34,12 +36,14 @@ def read(completion: str, form: Form = "tags") -> Reading:
     regions = split(completion)
     if form == "tags":
         answer = None if regions.answer is None else regions.answer.strip()
-        return Reading(regions.thinking, answer or None, regions.well_formed)
+        return Reading(regions.thinking, answer or None, regions.well_formed and bool(answer))
     text = (regions.rest if regions.answer is None else regions.answer).strip()
     tags = [completion.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")]
     thought = tags == [1, 1, 0, 0] and completion.lstrip().startswith("<think>")
-    marked = form == "free" or len(boxes(text)) == 1
-    return Reading(regions.thinking, text or None, thought and marked and bool(text))
+    if form == "free":
+        return Reading(regions.thinking, text or None, thought and bool(text))
+    answer = marked(text) or None
+    return Reading(regions.thinking, answer, thought and answer is not None and len(boxes(text)) == 1)
 
 
 def verify(answer: str | None, gold: str) -> Verdict:

@@ -40,6 +40,7 @@ _CANONICAL = {name: unit for unit, names in _UNITS.items() for name in names.spl
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{\s*([^{}]*?)\s*\}")
 _TRAILING = re.compile(r"(?<=[\d})])(\s*)([A-Za-z]{2,}(?:[ /][A-Za-z]+)*)$")
 _LETTERS = re.compile(r"\d\s*([a-z]{1,3}|km/h|m/s)(?:\s*\^\s*\{?([23])\}?)?$")
+_DOLLARS = re.compile(r"\s*-?\s*\\?\$\s*-?\d")
 _NOT_UNITS = re.compile(r"(?:sin|cos|tan|log|ln|exp|sqrt|pi|or|and|in|cup|cap|mod)(?![a-z])")
 _EXPONENT = re.compile(r"\s*\^\s*\{?\s*([23])\s*\}?")
 
@@ -59,6 +60,8 @@ def wrap_trailing_words(text: str) -> str:
 
 def unit_of(text: str) -> str | None:
     """The one known unit that `text` ends with, in canonical form, or None."""
+    if _DOLLARS.match(text):
+        return "dollar"
     wrapped = wrap_trailing_words(text)
     found = list(_TEXT.finditer(wrapped))
     if not found:
