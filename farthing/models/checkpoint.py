@@ -10,19 +10,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from farthing.errors import CheckpointError
 from farthing.models.config import ModelConfig
-from farthing.models.convert import pieces_of
+from farthing.models.convert import DiskTensor, pieces_of
 from farthing.models.decoder import Decoder
-from farthing.models.families import family_of, find
-from farthing.models.headers import read_headers
-from farthing.models.weights import read_into, write_safetensors
+from farthing.models.families import find
+from farthing.models.headers import Entry, read_headers
+from farthing.models.moe import Router
+from farthing.models.sources import block_size, local_directory, read_config, read_config_json
+from farthing.models.weights import NAMES, Item, check, read_into, write_weights
 from farthing.text.tokenizer import Tokenizer
 
 DTYPES = {
@@ -32,6 +36,7 @@ DTYPES = {
     "float64": torch.float64,
 }
 CARD = "farthing.json"
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "*.tiktoken")
 
 
 def dtype_named(name: str) -> torch.dtype:
@@ -40,48 +45,60 @@ def dtype_named(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def read_config(directory: str | Path) -> ModelConfig:
-    """The configuration of a model directory; raises CheckpointError."""
-    data = read_json(Path(directory) / "config.json")
-    return family_of(data).read(data)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; a model directory holds config.json") from None
-    except ValueError as problem:
-        raise CheckpointError(f"{path}: not JSON: {problem}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return data
-
-
 def load_model(path: str | Path, dtype: str = "float32") -> tuple[Decoder, Tokenizer | None]:
-    """The model at `path` with parameters in `dtype`, and its tokenizer (None where the directory has none).
+    """The model at `path` (a directory or a hub id) with parameters in `dtype`, and its tokenizer (None where there is
+    none). Weights of 8 bits are expanded.
 
     Raises CheckpointError naming the file and the tensor that is truncated, missing, too many, of the wrong shape or
     dtype, or not finite; then nothing is returned.
     """
-    directory = Path(path)
-    config = read_config(directory)
     target = dtype_named(dtype)
-    tokenizer = Tokenizer.load(directory) if (directory / "tokenizer.json").is_file() else None
-    model = build_empty(config, target)
-    read_into(pieces_of(model), read_headers(directory), find(config.model_type).ignored)
+    directory = local_directory(path)
+    data = read_config_json(directory)
+    config, block = read_config(data), block_size(data)
+    entries = read_headers(directory)
+    tokenizer = load_tokenizer(directory, config)
+    model, wanted = fitting(config, entries, target)
+    check(wanted, entries, find(config.model_type).ignored, block)
+    read_into(wanted, entries, block)
     return model, tokenizer
 
 
+def load_tokenizer(directory: Path, config: ModelConfig) -> Tokenizer | None:
+    """The tokenizer of a model directory; raises CheckpointError for one with more tokens than the model has rows."""
+    if not any(next(directory.glob(pattern), None) for pattern in VOCABULARIES):
+        return None
+    tokenizer = Tokenizer.load(directory)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size} rows"
+        )
+    return tokenizer
+
+
+def fitting(
+    config: ModelConfig, entries: Mapping[str, Entry], dtype: torch.dtype
+) -> tuple[Decoder, list[DiskTensor]]:
+    """An empty model and what fills it. Modules that predict further tokens are left out where a checkpoint announces
+    them and has none of their weights, as those written by `transformers` do."""
+    model = build_empty(config, dtype)
+    wanted = pieces_of(model)
+    further = {piece.name for piece in wanted if piece.parameter.startswith("model.mtp.")}
+    if further and not further & entries.keys():
+        return fitting(replace(config, num_nextn_predict_layers=0), entries, dtype)
+    return model, wanted
+
+
 def build_empty(config: ModelConfig, dtype: torch.dtype) -> Decoder:
-    """A decoder whose parameters have memory but no values yet; its tables are ready."""
+    """A decoder whose parameters have memory but no values yet; its tables are ready. Routers stay float32."""
     with torch.device("meta"):
         model = Decoder(config)
     for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                empty = torch.empty(parameter.shape, dtype=dtype)
-                module._parameters[name] = torch.nn.Parameter(empty, parameter.requires_grad)
+        own = torch.promote_types(dtype, torch.float32) if isinstance(module, Router) else dtype
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=own)))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
     model.reset_tables()
     return model
 
@@ -97,28 +114,22 @@ def save_model(
 
     `extra` becomes farthing.json beside the weights. Raises CheckpointError where the directory cannot be written.
     """
-    target = Path(directory)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        _write_json(temporary / "config.json", config_json(model.config, dtype))
-        _write_json(temporary / "generation_config.json", generation_json(model.config, tokenizer))
+    name = NAMES[dtype_named(dtype)]
+    items = [Item(piece.name, piece.tensor, name) for piece in pieces_of(model) if piece.written]
+
+    def fill(temporary: Path) -> None:
+        write_json(
+            temporary / "config.json",
+            find(model.config.model_type).write(model.config) | {"torch_dtype": dtype},
+        )
+        write_json(temporary / "generation_config.json", generation_json(model.config, tokenizer))
         if extra is not None:
-            _write_json(temporary / CARD, extra)
+            write_json(temporary / CARD, extra)
         if tokenizer is not None:
             tokenizer.save(temporary)
-        tensors = {piece.name: piece.tensor for piece in pieces_of(model) if not piece.optional}
-        write_safetensors(temporary / "model.safetensors", tensors, dtype_named(dtype))
-        make_durable(temporary)
-        replace_directory(temporary, target)
-    except OSError as problem:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(f"{target}: cannot be written: {problem.strerror}") from problem
+        write_weights(temporary, items)
 
-
-def config_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    return find(config.model_type).write(config) | {"torch_dtype": dtype}
+    replace_directory(Path(directory), fill)
 
 
 def generation_json(config: ModelConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
@@ -130,28 +141,40 @@ def generation_json(config: ModelConfig, tokenizer: Tokenizer | None) -> dict[st
     return {key: value for key, value in ids.items() if value is not None}
 
 
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def make_durable(directory: Path) -> None:
-    """Wait until every file of a directory, and the directory itself, is on the disk."""
-    for path in [*directory.iterdir(), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
+    """Put what `fill` writes in the place of `target`, a model directory or nothing yet.
 
-
-def replace_directory(temporary: Path, target: Path) -> None:
-    """Put a finished directory in the place of another."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        os.replace(target, old)
-    os.replace(temporary, target)
+    What is found under that name is never half a model: the new directory is whole and on the disk before it takes the
+    name. Raises CheckpointError, leaving the old directory, where that cannot be done.
+    """
+    temporary, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").exists():
+        raise CheckpointError(f"{target}: holds files that are no model; name another directory, or empty it")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        for path in [*temporary.iterdir(), temporary]:
+            wait_for_disk(path)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(temporary, target)
+        wait_for_disk(target.parent)
+    except OSError as problem:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise CheckpointError(f"{target}: cannot be written: {problem.strerror}") from problem
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
-    descriptor = os.open(target.parent, os.O_RDONLY)
+
+
+def wait_for_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

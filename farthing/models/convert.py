@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from farthing.models.decoder import Decoder
 from farthing.models.families import find
@@ -14,23 +13,25 @@ from farthing.models.families.operators import take_apart
 
 @dataclass(frozen=True)
 class DiskTensor:
-    """One tensor on disk and the part of the model's memory that it fills."""
+    """One tensor on disk and the part of the model's memory that it fills.
+
+    `parameter`: the name in memory. `optional`: a second copy of a tensor that stands elsewhere; `written`: whether a
+    new checkpoint gets it.
+    """
 
     name: str
     tensor: Tensor
+    parameter: str
     optional: bool = False
-
-
-def stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and persistent buffers by name: what a checkpoint keeps."""
-    yield from model.state_dict(keep_vars=True).items()
+    written: bool = True
 
 
 def pieces_of(model: Decoder) -> list[DiskTensor]:
-    """Every tensor that a checkpoint of this model holds, in the order of the model."""
-    operators = find(model.config.model_type).operators(model.config)
+    """Every tensor that a checkpoint of this model holds, in the order of the model; views, not copies."""
+    operators = find(model.config.model_type).all_operators(model.config)
     return [
-        DiskTensor(piece.name, piece.view(tensor.detach()), piece.optional)
-        for name, tensor in stored(model)
+        DiskTensor(piece.name, piece.view(tensor.detach()), name, piece.optional, piece.written)
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if ".adapter." not in name
         for piece in take_apart(name, tuple(tensor.shape), operators)
     ]

@@ -1,9 +1,9 @@
 """Multi-head latent attention: every head's keys and values are linear in one short latent vector per token.
 
-Two forms give the same numbers. Expanded: keys and values of every head are formed from the latents, then read as usual;
-cheapest for whole rows. Absorbed: the expansion moves to the query before and to the result after, so that the latents
-themselves are keys and values of one shared head; this is what is cached, 576 numbers per token in DeepSeek-V3 instead
-of 32,768. Source: DeepSeek-V2, arXiv 2405.04434, section 2.1, equations 9-19 and the remark on absorption.
+Two forms give the same numbers. Expanded: keys and values of every head are formed from the latents, then read as
+usual; cheapest for whole rows. Absorbed: the expansion moves to the query before and to the result after, so that the
+latents themselves are keys and values of one shared head; this is what is cached, 576 numbers per token and layer in
+DeepSeek-V3 instead of 40,960. Source: arXiv 2405.04434, section 2.1, equations 9-19 and the remark on absorption.
 
 Shapes: B rows, T tokens, C hidden_size, H heads, R kv_lora_rank, N qk_nope_head_dim, P qk_rope_head_dim, V v_head_dim.
 """

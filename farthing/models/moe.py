@@ -1,9 +1,9 @@
 """Mixture of experts: a router chooses a few of many feed-forward blocks for every token.
 
-Router: scores = softmax or sigmoid of x W^T in float32; a correction bias, where there is one, takes part in choosing and
-not in weighing; weights are the chosen scores, normalised or not, times a factor. Experts: tokens are sorted by expert and
-each expert multiplies its own contiguous run, so no Python loop sees a token. Balance without a loss: after every
-optimizer step the bias of an expert with more than its share goes down, of one with less goes up (arXiv 2408.15664).
+Router: scores = softmax or sigmoid of x W^T in float32; a correction bias, where there is one, takes part in choosing
+and not in weighing; weights are the chosen scores, normalised or not, times a factor. Experts: tokens are sorted by
+expert and each expert multiplies its own contiguous run, so no Python loop sees a token. Balance without a loss: after
+every optimizer step an expert with more than its share has its bias lowered, one with less raised (arXiv 2408.15664).
 
 Shapes: N tokens, C hidden_size, E experts, K experts per token, I moe_intermediate_size, S = N K sorted assignments.
 """

@@ -36,7 +36,7 @@ def _llama3(plain: Tensor, rope: RopeConfig) -> Tensor:
 
 def _yarn(plain: Tensor, rope: RopeConfig, rotary_dim: int) -> Tensor:
     """Channels that turn more than `beta_fast` times over the original length are kept, those that turn less than
-    `beta_slow` times are divided by `factor`, a linear ramp over channels in between (arXiv 2309.00071, section 3.2)."""
+    `beta_slow` times are divided by `factor`, a linear ramp over channels in between (arXiv 2309.00071, 3.2)."""
     low = max(math.floor(_channel_of(rope.beta_fast, rope, rotary_dim)), 0)
     high = min(math.ceil(_channel_of(rope.beta_slow, rope, rotary_dim)), rotary_dim - 1)
     ramp = (torch.arange(rotary_dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)

@@ -12,7 +12,14 @@ from farthing.models.families.family import Family
 
 # `model_type` in config.json -> the module that describes it.
 FAMILIES = {
+    "deepseek_v2": "farthing.models.families.deepseek_v2",
+    "deepseek_v3": "farthing.models.families.deepseek_v3",
+    "ernie4_5": "farthing.models.families.ernie4_5",
+    "ernie4_5_moe": "farthing.models.families.ernie4_5_moe",
+    "llama": "farthing.models.families.llama",
+    "qwen2": "farthing.models.families.qwen2",
     "qwen3": "farthing.models.families.qwen3",
+    "qwen3_moe": "farthing.models.families.qwen3_moe",
 }
 
 
@@ -27,9 +34,7 @@ def find(model_type: str) -> Family:
 
 
 def family_of(data: Mapping[str, Any]) -> Family:
-    """The family that a `config.json` names; refuses configurations that ask to run code of their own."""
-    if data.get("auto_map") and data.get("model_type") not in FAMILIES:
-        raise CheckpointError("config.json: auto_map asks for remote code, which farthing never runs")
+    """The family that a `config.json` names."""
     model_type = data.get("model_type")
     if not isinstance(model_type, str):
         raise CheckpointError("config.json: model_type is missing")

@@ -13,7 +13,7 @@ from typing import Any
 
 from farthing.errors import CheckpointError
 from farthing.models.config import MLAConfig, ModelConfig, MoEConfig, RopeConfig
-from farthing.models.families.operators import Operator
+from farthing.models.families.operators import Operator, copies
 from farthing.models.families.positions import read_rope, write_rope
 
 Fields = Mapping[str, Any]
@@ -43,9 +43,12 @@ class Family:
     """One row of the table of families.
 
     `fields`: our dotted field -> Hugging Face's key. `constants`: our dotted field -> the value it has in this family.
+    `aliases`: Hugging Face's key -> another spelling of it that is read as well.
     `defaults`: Hugging Face's key -> what a missing key means, a value or a function of the config read so far.
     `fixed`: Hugging Face's key -> the only value farthing computes; another one is refused.
     `read_extra`, `write_extra`: what is not one to one. `ignored`: regular expressions of tensor names without meaning.
+    `own_code`: the classes that the authors' checkpoints name in `auto_map` and that our decoder stands in for; a
+    checkpoint that names any other is refused, and none is ever run.
     """
 
     model_type: str
@@ -54,13 +57,16 @@ class Family:
     constants: Fields = field(default_factory=dict)
     defaults: Fields = field(default_factory=dict)
     fixed: Fields = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     operators: Callable[[ModelConfig], tuple[Operator, ...]] = lambda config: ()
+    own_code: frozenset[str] = frozenset()
     read_extra: Callable[[Fields], dict[str, Any]] = lambda data: {}
     write_extra: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
     ignored: tuple[str, ...] = (r"rotary_emb\.inv_freq$",)
 
     def read(self, data: Fields) -> ModelConfig:
         """The configuration in a `config.json`; raises CheckpointError naming the field that cannot be used."""
+        self._refuse_code(data)
         for key, value in self.fixed.items():
             if key in data and data[key] != value and data[key] is not None:
                 raise CheckpointError(
@@ -68,21 +74,38 @@ class Family:
                 )
         values = {ours: self._value(data, ours, theirs) for ours, theirs in self.fields.items()}
         values |= self.constants
-        values |= {f"rope.{name}": value for name, value in read_rope(data).items()}
-        values |= self.read_extra(data)
+        theta = self.defaults.get("rope_theta", 10000.0)
+        values |= {f"rope.{name}": value for name, value in read_rope(data, theta).items()}
         values["model_type"] = self.model_type
         try:
-            return assemble(values)
+            return assemble(values | self.read_extra(data))
+        except KeyError as missing:
+            raise CheckpointError(f"config.json: {missing.args[0]} is missing") from None
         except (TypeError, ValueError) as problem:
             raise CheckpointError(f"config.json: {problem}") from problem
 
+    def _refuse_code(self, data: Fields) -> None:
+        named = data.get("auto_map") or {}
+        strange = [name for name in getattr(named, "values", lambda: [named])() if name not in self.own_code]
+        if strange:
+            raise CheckpointError(
+                f"config.json: auto_map asks to run {strange[0]!r}; farthing never runs code that comes with a model"
+            )
+
     def _value(self, data: Fields, ours: str, theirs: str) -> Any:
-        if data.get(theirs) is not None:
-            return checked(data[theirs], ours, theirs)
+        for key in (theirs, self.aliases.get(theirs, theirs)):
+            if data.get(key) is not None:
+                return checked(data[key], ours, key)
         default = self.defaults.get(theirs, own_default(ours))
         if default is dataclasses.MISSING:
             raise CheckpointError(f"config.json: {theirs} is missing")
         return default(data) if callable(default) else default
+
+    def all_operators(self, config: ModelConfig) -> tuple[Operator, ...]:
+        """This family's operators, and the head that some checkpoints store although it is tied to the embedding."""
+        if not config.tie_word_embeddings:
+            return self.operators(config)
+        return (*self.operators(config), copies("model.embed_tokens.weight", "lm_head.weight", written=False))
 
     def write(self, config: ModelConfig) -> dict[str, Any]:
         """The `config.json` of a model, for `transformers` and vLLM; the inverse of `read`."""
@@ -91,6 +114,11 @@ class Family:
         data |= self.fixed
         data |= write_rope(config.rope)
         return data | self.write_extra(config)
+
+
+def heads_divide_hidden(data: Fields) -> int:
+    """The size of a head that a configuration does not state."""
+    return int(data["hidden_size"]) // int(data["num_attention_heads"])
 
 
 def lookup(config: ModelConfig, dotted: str) -> Any:

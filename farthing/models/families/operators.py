@@ -18,12 +18,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor on disk. `optional`: a second copy that a checkpoint may leave out; it must equal the first."""
+    """One tensor on disk. `optional`: a second copy, which must equal the first where a checkpoint has it; `written`:
+    whether a new checkpoint gets it."""
 
     name: str
     shape: Shape
     view: Callable[[Any], Any]
     optional: bool = False
+    written: bool = True
 
 
 Operator = Callable[[Piece], Iterator[Piece] | None]
@@ -40,7 +42,7 @@ def take_apart(name: str, shape: Shape, operators: tuple[Operator, ...]) -> list
 def then(piece: Piece, name: str, shape: Shape, view: Callable[[Any], Any]) -> Piece:
     """`piece` with one more step behind its view."""
     before = piece.view
-    return Piece(name, shape, lambda parameter: view(before(parameter)), piece.optional)
+    return Piece(name, shape, lambda parameter: view(before(parameter)), piece.optional, piece.written)
 
 
 def rename(pattern: str, template: str) -> Operator:
@@ -100,15 +102,26 @@ def add_axis(pattern: str) -> Operator:
     return apply
 
 
-def copies(name: str, *others: str) -> Operator:
-    """The same tensor stands on disk under other names as well."""
+def copies(name: str, *others: str, written: bool = True) -> Operator:
+    """The same tensor may stand on disk under other names as well."""
 
     def apply(piece: Piece) -> Iterator[Piece] | None:
         if piece.name != name:
             return None
-        return iter([piece, *(Piece(other, piece.shape, piece.view, optional=True) for other in others)])
+        more = (Piece(other, piece.shape, piece.view, optional=True, written=written) for other in others)
+        return iter([piece, *more])
 
     return apply
+
+
+# Experts are one stack in memory and tensors of their own on disk.
+EXPERTS: tuple[Operator, ...] = (
+    stack(r"\.experts\.(gate_up_proj|down_proj)$", r".experts.{}.\1.weight"),
+    split(
+        r"\.experts\.(\d+)\.gate_up_proj\.weight$",
+        (r".experts.\1.gate_proj.weight", r".experts.\1.up_proj.weight"),
+    ),
+)
 
 
 def _select(index: int) -> Callable[[Any], Any]:
