@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from jinja2 import filters, pass_environment, pass_eval_context
@@ -63,25 +63,31 @@ def _check_repeat(value: Any, times: Any) -> None:
         limits.entries(len(value) * times)
 
 
-def check_method(function: Any, arguments: tuple[Any, ...]) -> None:
-    """Refuse a method of a string that would make too long a text."""
+def check_attribute(value: Any) -> None:
+    """Refuse the methods of strings that pad, fill or format."""
+    if isinstance(getattr(value, "__self__", None), str) and value.__name__ in _WIDENING:
+        raise LimitExceeded(f"it uses str.{value.__name__}, which templates may not")
+
+
+def checked_arguments(function: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments to call `function` with, unless it is a method of a string that would make too long a text."""
     owner = getattr(function, "__self__", None)
-    if not isinstance(owner, str):
-        return
-    name = getattr(function, "__name__", "")
-    if name in _WIDENING:
-        raise LimitExceeded(f"it calls str.{name}, which templates may not use")
-    if name == "replace" and len(arguments) >= 2:
-        _check_replace(owner, str(arguments[0]), str(arguments[1]))
-    if name == "join" and arguments and isinstance(arguments[0], (list, tuple)):
-        _check_join(arguments[0], owner)
+    if isinstance(owner, str) and arguments:
+        name = getattr(function, "__name__", "")
+        if name == "replace" and len(arguments) > 1:
+            _check_replace(owner, str(arguments[0]), str(arguments[1]))
+        if name == "join":
+            parts = _list(arguments[0])
+            _check_join(parts, owner)
+            return (parts, *arguments[1:])
+    return arguments
 
 
 def _check_replace(text: str, old: str, new: str) -> None:
     limits.characters(len(text) + text.count(old) * max(len(new) - len(old), 0))
 
 
-def _check_join(parts: Iterable[Any], separator: str) -> None:
+def _check_join(parts: list[Any], separator: str) -> None:
     limits.characters(sum(len(part) + len(separator) for part in parts if isinstance(part, str)))
 
 

@@ -27,7 +27,7 @@ def read(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         config["chat_template"] = template.read_text(encoding="utf-8")
     vocabulary = directory / "tokenizer.json"
     if vocabulary.exists():
-        definition = read_json(vocabulary)
+        definition = checked(read_json(vocabulary), vocabulary)
     else:
         definition, defaults = _converted(directory, config)
         config = {**defaults, **config}
@@ -54,6 +54,20 @@ def _converted(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str, An
     raise CheckpointError(
         f"{directory}: no vocabulary found; expected tokenizer.json, *.tiktoken or a SentencePiece tokenizer.model"
     )
+
+
+def checked(definition: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The definition, if the parts that farthing itself reads have their shape; the library checks the rest."""
+    if not isinstance(definition.get("model"), dict):
+        raise CheckpointError(f"{path}: cannot be used: it has no model")
+    added = definition.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise CheckpointError(f"{path}: cannot be used: added_tokens is not a list")
+    for index, entry in enumerate(added):
+        shaped = isinstance(entry, dict) and isinstance(entry.get("content"), str)
+        if not shaped or not isinstance(entry.get("id"), int):
+            raise CheckpointError(f"{path}: cannot be used: added token {index} has no content or no id")
+    return definition
 
 
 def with_config_tokens(definition: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,10 +105,15 @@ class _Environment(ImmutableSandboxedEnvironment):
         bounded.check_binop(operator, left, right)
         return limits.weigh(super().call_binop(context, operator, left, right))
 
+    def wrap_str_format(self, value: Any) -> Any:
+        # The base class asks this of every attribute, to hand out a tamed str.format; here there is none.
+        bounded.check_attribute(value)
+        return None
+
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         # Names as in the base class: keyword arguments of templates may be called anything.
         limits.tick()
-        bounded.check_method(__obj, args)
+        args = bounded.checked_arguments(__obj, args)
         return limits.weigh(super().call(__context, __obj, *args, **kwargs))
 
 
