@@ -33,9 +33,14 @@ def check(
 ) -> None:
     """Prove that a taskset accepts its own gold answers.
 
-    Exit code 2 names the first problem where it does not.
+    And that it rejects wrong ones, and holds out what it says it holds out. Exit code 2 if anything is amiss.
     """
-    from farthing.tasks.check import check_taskset
+    from farthing.errors import TaskError
+    from farthing.tasks import load
+    from farthing.tasks.check import check as examine
 
-    report = check_taskset(name, task_settings(task_set), n)
-    print(report)
+    report = examine(load(name, **task_settings(task_set)), n)
+    for line in report.lines():
+        print(line)
+    if not report.ok:
+        raise TaskError(f"{name} does not pass its own check: {report.failures[0]}")

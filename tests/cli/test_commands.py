@@ -112,8 +112,3 @@ def test_a_model_without_a_tokenizer_says_so(
         (tmp_path / name).write_bytes((model_dir / name).read_bytes())
     assert run_command_line(["chat", str(tmp_path)]) == 2
     assert "no tokenizer" in capsys.readouterr().err
-
-
-def test_tasks_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command_line(["tasks", "list"]) == 0
-    assert "countdown: count=3, " in capsys.readouterr().out
