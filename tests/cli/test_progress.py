@@ -88,3 +88,11 @@ def test_sparklines() -> None:
 
 def test_the_history_is_bounded() -> None:
     assert len(running(*range(1, 1000)).curve) <= 401
+
+
+def test_the_pace_is_that_of_the_last_records() -> None:
+    progress = running(1)
+    progress.update(record(2, 5000.0))  # an hour of compiling
+    for step in range(3, 40):
+        progress.update(record(step, 5000.0 + step))
+    assert progress.seconds_left() == pytest.approx(100 - 39)
