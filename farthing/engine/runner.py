@@ -14,12 +14,10 @@ import torch
 
 from farthing.engine.sampler import Drawn, Filters, sample, uniforms
 from farthing.engine.scheduler import Chunk, Sequence
-from farthing.engine.slots import DecodeAttend, PrefillAttend, Slots, ordering
+from farthing.engine.slots import ROW_QUANTUM, DecodeAttend, PrefillAttend, Slots, ordering, padded_rows
 from farthing.models.attention import cached_shapes
 from farthing.models.decoder import Decoder
 
-# Below this many rows a float32 matrix product takes another kernel and rows lose their independence of the batch.
-MIN_ROWS = 16
 NO_TOKEN = -1
 
 
@@ -69,7 +67,7 @@ class Runner:
         """Give a sequence a slot and copy the prefix it shares from its donor."""
         params = sequence.request.params
         slot = self._free_slot()
-        self.slots.reserve(max(len(self.seated), MIN_ROWS), sequence.num_known + 1)
+        self.slots.reserve(padded_rows(len(self.seated)) + ROW_QUANTUM, sequence.num_known + 1)
         self.columns = _fitting(self.columns, len(self.seated), params.max_new_tokens, len(params.stop_token_ids))
         self.seated[slot], self.slot_of[sequence] = sequence, slot
         c = self.columns
@@ -167,7 +165,7 @@ class Runner:
         lengths = self.columns.length[:num_rows].copy()
         self.slots.reserve(0, int(lengths.max()) + 1)
         attend = DecodeAttend(self.slots, lengths)
-        padded = max(num_rows, MIN_ROWS)
+        padded = padded_rows(num_rows)
         ids, positions = np.zeros((padded, 1), np.int64), np.zeros((padded, 1), np.int64)
         ids[:num_rows, 0], positions[:num_rows, 0] = self.columns.last[:num_rows], lengths
         hidden = self.model.hidden(torch.from_numpy(ids), torch.from_numpy(positions), attend)
@@ -199,10 +197,10 @@ def _fitting(columns: Columns, num_slots: int, capacity: int, num_stops: int) ->
     slots, tokens = columns.tokens.shape
     if num_slots <= slots and capacity <= tokens and num_stops <= columns.stops.shape[1]:
         return columns
-    return columns.grown(max(num_slots, 2 * slots, MIN_ROWS), capacity, num_stops)
+    return columns.grown(max(num_slots, 2 * slots), capacity, num_stops)
 
 
 def _padded(hidden: torch.Tensor) -> torch.Tensor:
     """Rows enough for the kernel that treats every row alike."""
-    missing = MIN_ROWS - len(hidden)
-    return hidden if missing <= 0 else torch.cat([hidden, hidden.new_zeros(missing, hidden.shape[1])])
+    missing = padded_rows(len(hidden)) - len(hidden)
+    return hidden if not missing else torch.cat([hidden, hidden.new_zeros(missing, hidden.shape[1])])

@@ -17,6 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 KEY_BUCKET = 64
+# Rows are computed in multiples of this: below it a float32 product takes another kernel and rows would depend on the
+# batch, and every new number of rows costs a CPU kernel to be generated.
+ROW_QUANTUM = 16
+
+
+def padded_rows(num_rows: int) -> int:
+    """`num_rows` rounded up to whole quanta."""
+    return -(-num_rows // ROW_QUANTUM) * ROW_QUANTUM
 
 
 class Slots:
@@ -69,10 +77,12 @@ def _grown(store: Tensor, num_slots: int, num_tokens: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Span:
-    """Rows [start, end) whose keys are padded to `num_keys`; `mask` [rows * K, 1, num_keys] hides what is not theirs."""
+    """Rows [start, end) whose keys are padded to `num_keys`; `mask` [rows * K, 1, num_keys] hides what is not theirs.
+    They are computed as rows [start, stop): what stands between `end` and `stop` is read and thrown away."""
 
     start: int
     end: int
+    stop: int
     num_keys: int
     mask: Tensor
 
@@ -88,26 +98,35 @@ class DecodeAttend:
         self.spans = [self._span(start, end, keys, heads) for start, end, keys in buckets(lengths + 1)]
 
     def _span(self, start: int, end: int, num_keys: int, heads: int) -> Span:
-        hidden = torch.arange(num_keys) > self.positions[start:end].unsqueeze(-1)
+        stop = start + padded_rows(end - start)
+        lengths = torch.zeros(stop - start, 1, dtype=torch.int64)
+        lengths[: end - start, 0] = self.positions[start:end]
+        hidden = torch.arange(num_keys) > lengths
         mask = torch.zeros(hidden.shape, dtype=self.slots.keys.dtype).masked_fill_(hidden, float("-inf"))
-        return Span(start, end, num_keys, mask.repeat_interleave(heads, dim=0).unsqueeze(1))
+        return Span(start, end, stop, num_keys, mask.repeat_interleave(heads, dim=0).unsqueeze(1))
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         store_k, store_v = self.slots.keys[layer], self.slots.values[layer]
         store_k[self.rows, :, self.positions] = keys[: self.num_rows, 0].to(store_k.dtype)
         store_v[self.rows, :, self.positions] = values[: self.num_rows, 0].to(store_v.dtype)
+        if len(self.spans) == 1:
+            return _read(self.spans[0], queries[:, 0], store_k, store_v, scale).unsqueeze(1)
         out = queries.new_zeros(*queries.shape[:3], store_v.shape[-1])
         for span in self.spans:
-            out[span.start : span.end, 0] = _read(span, queries[span.start : span.end, 0], store_k, store_v, scale)
+            wanted = span.end - span.start
+            out[span.start : span.end, 0] = _read(span, queries[span.start : span.stop, 0], store_k, store_v, scale)[:wanted]
         return out
 
 
 def _read(span: Span, queries: Tensor, store_k: Tensor, store_v: Tensor, scale: float) -> Tensor:
     """softmax(q k^T) v for rows of one span: queries [n, H, D] -> [n, H, V]; scores are scaled inside the product."""
     num_heads, key_heads = queries.shape[1], store_k.shape[1]
+    if len(queries) < span.stop - span.start:
+        missing = span.stop - span.start - len(queries)
+        queries = torch.cat([queries, queries.new_zeros(missing, *queries.shape[1:])])
     flat_q = queries.reshape(-1, num_heads // key_heads, queries.shape[-1])
-    keys = store_k[span.start : span.end].flatten(0, 1)[:, : span.num_keys]
-    values = store_v[span.start : span.end].flatten(0, 1)[:, : span.num_keys]
+    keys = store_k[span.start : span.stop].flatten(0, 1)[:, : span.num_keys]
+    values = store_v[span.start : span.stop].flatten(0, 1)[:, : span.num_keys]
     scores = torch.baddbmm(span.mask, flat_q, keys.transpose(1, 2), alpha=scale)
     return torch.bmm(scores.softmax(dim=-1), values).view(queries.shape[0], num_heads, -1)
 

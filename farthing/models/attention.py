@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from farthing.models.config import ModelConfig
 from farthing.models.layers import FusedLinears, Linear, RMSNorm
 from farthing.models.rope import rotate
+from farthing.models.short_rows import pays, short_rows
 
 
 class Attend(Protocol):
@@ -35,6 +36,8 @@ def causal(layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: flo
 
     Scores and softmax follow scaled dot-product attention (arXiv 1706.03762, equation 1).
     """
+    if pays(queries):
+        return short_rows(queries, keys, values, scale)
     out = F.scaled_dot_product_attention(
         queries.transpose(1, 2),
         keys.transpose(1, 2),

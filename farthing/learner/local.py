@@ -1,0 +1,162 @@
+"""The learner of one machine: samples into micro-batches, forward, backward, one update.
+
+The learner knows no algorithm: weights and advantages come with the samples, the token loss is an argument.
+
+Shapes: C hidden_size, V vocabulary, M trained tokens of a micro-batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from farthing.data.packing import microbatches
+from farthing.data.sample import Sample
+from farthing.errors import NumericsError
+from farthing.learner.api import Objective, Tokens
+from farthing.learner.optim import Optimizers, OptimSettings
+from farthing.learner.rows import FlatRows
+from farthing.models.decoder import Decoder
+
+
+class LocalLearner:
+    """Owns the float32 masters (the model's parameters) and the optimizer; computes in `compute_dtype`.
+
+    Log-probabilities are those of the distribution sampled at `temperature`, so that ratios compare like with like.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        settings: OptimSettings,
+        *,
+        compute_dtype: torch.dtype | None = None,
+        microbatch_tokens: int = 8192,
+        temperature: float = 1.0,
+    ) -> None:
+        self.model, self.settings, self.temperature = model, settings, temperature
+        self.compute_dtype, self.microbatch_tokens = compute_dtype, microbatch_tokens
+        self.optimizers = Optimizers(model, settings)
+        self.steps_taken = 0
+        model.publish(compute_dtype)
+
+    def step(self, samples: Sequence[Sample], objective: Objective, lr_scale: float = 1.0) -> dict[str, float]:
+        """One optimizer step; see the protocol. An empty batch (nothing teaches) changes nothing and says so."""
+        self.steps_taken += 1
+        if not samples:
+            return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
+        totals: dict[str, float] = defaultdict(float)
+        for rows in self._microbatches(samples):
+            self._accumulate(rows, objective, totals)
+        return self._update(totals, lr_scale)
+
+    def _microbatches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+        lengths = [len(sample.token_ids) for sample in samples]
+        for group in microbatches(lengths, self.microbatch_tokens):
+            yield [samples[index] for index in group]
+
+    def _accumulate(self, rows: list[Sample], objective: Objective, totals: dict[str, float]) -> None:
+        tokens, weights_M = self.tokens(rows)
+        result = objective(tokens)
+        loss = (weights_M * result.loss).sum()
+        loss.backward()
+        totals["loss"] += loss.item()
+        totals["trained_tokens"] += len(weights_M)
+        for name, values in {"entropy": tokens.entropy, **result.metrics}.items():
+            totals[name] = _joined(name, totals[name], values.detach().double())
+
+    def tokens(self, rows: Sequence[Sample]) -> tuple[Tokens, Tensor]:
+        """Forward one micro-batch of rows, longest first: (what the objective sees, each trained token's weight [M])."""
+        flat = FlatRows([row.token_ids for row in rows])
+        trained = [(row.prompt_len - 1, len(row.token_ids) - 1) for row in rows]
+        positions = torch.cat([torch.arange(a, b) + at for at, (a, b) in zip(flat.layout.starts, trained, strict=True)])
+        hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
+        hidden_MC = hidden[0].index_select(0, positions)
+        targets_M = flat.token_ids[0].index_select(0, positions + 1)
+        logprobs_M, entropy_M = self._token_logprobs(hidden_MC, targets_M)
+        counts = torch.tensor([row.num_trained for row in rows])
+
+        def spread(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=logprobs_M.dtype).repeat_interleave(counts)
+
+        def joined(streams: list[list[float]]) -> Tensor:
+            return torch.tensor([value for stream in streams for value in stream], dtype=logprobs_M.dtype)
+
+        tokens = Tokens(
+            logprobs_M,
+            entropy_M,
+            spread([row.advantage for row in rows]),
+            joined([row.rollout_logprobs for row in rows]),
+            joined([row.ref_logprobs for row in rows]),
+        )
+        return tokens, spread([row.weight for row in rows])
+
+    def _token_logprobs(self, hidden_MC: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
+        logits_MV = self.model.logits(hidden_MC)
+        if self.temperature != 1.0:
+            logits_MV = logits_MV / self.temperature
+        log_MV = F.log_softmax(logits_MV, dim=-1)
+        with torch.no_grad():
+            entropy_M = -(log_MV.exp() * log_MV).sum(dim=-1)
+        return log_MV.gather(-1, targets_M.unsqueeze(-1)).squeeze(-1), entropy_M
+
+    @torch.no_grad()
+    def logprobs(self, samples: Sequence[Sample]) -> list[list[float]]:
+        """Log-probability of every trained token of every sample, in the order given."""
+        lengths = [len(sample.token_ids) for sample in samples]
+        found: list[list[float]] = [[] for _ in samples]
+        for group in microbatches(lengths, self.microbatch_tokens):
+            rows = [samples[index] for index in group]
+            values = self.tokens(rows)[0].logprobs.split([row.num_trained for row in rows])
+            for index, own in zip(group, values, strict=True):
+                found[index] = own.tolist()
+        return found
+
+    @torch.no_grad()
+    def mean_loss(self, samples: Sequence[Sample], objective: Objective) -> float:
+        """The objective averaged over trained tokens; nothing is learnt."""
+        total = count = 0.0
+        for rows in self._microbatches(samples):
+            loss_M = objective(self.tokens(rows)[0]).loss
+            total, count = total + loss_M.double().sum().item(), count + len(loss_M)
+        return total / count
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that the next step depends on: parameters ("model.*") and optimizer ("optimizer.*")."""
+        model = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
+        return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizers.state().items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Put back what `state` gave after `step` steps."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        prefix = "optimizer."
+        self.optimizers.load_state({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        self.steps_taken = step
+        self.model.publish(self.compute_dtype)
+
+    def _update(self, totals: dict[str, float], lr_scale: float) -> dict[str, float]:
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm))
+        if not math.isfinite(grad_norm) or not math.isfinite(totals["loss"]):
+            bad = [n for n, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            raise NumericsError(
+                f"step {self.steps_taken}: loss {totals['loss']}, gradient norm {grad_norm}; "
+                f"first parameter with a non-finite gradient: {bad[0] if bad else 'none'}"
+            )
+        self.optimizers.step(lr_scale)
+        self.model.publish(self.compute_dtype)
+        count = totals.pop("trained_tokens")
+        loss = totals.pop("loss")
+        averaged = {name: value if name.endswith("_max") else value / count for name, value in totals.items()}
+        return {"loss": loss, "grad_norm": grad_norm, "trained_tokens": count, **averaged}
+
+
+def _joined(name: str, total: float, values: Tensor) -> float:
+    """Metrics named *_max keep the largest token's value; all others are summed, to be averaged at the end."""
+    return max(total, values.max().item()) if name.endswith("_max") else total + values.sum().item()

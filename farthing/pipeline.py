@@ -1,0 +1,165 @@
+"""Carrying out a recipe: stage by stage into a run directory, skipping what is finished, ending with the summary.
+
+Every stage reads what the stages before it made and leaves an artifact; running again after any interruption skips
+finished stages and continues the one that was interrupted from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import farthing
+from farthing import tasks
+from farthing.cost import ledger as ledgers
+from farthing.cost.hardware import Hardware, probe
+from farthing.cost.ledger import Ledger
+from farthing.recipe import MAKES_MODEL, Recipe, Stage, read
+from farthing.runs.files import read_json, write_json
+from farthing.runs.lineage import stage_fingerprint
+from farthing.runs.metrics import MetricsLog, Sink
+from farthing.runs.samples import SampleLog
+from farthing.runs.sinks import make_sinks
+from farthing.runs.store import RunDir
+
+# kind of stage -> module with `run(context)`; modules that need tensors are imported when their turn comes.
+STAGES: dict[str, str] = {
+    "tokenizer": "farthing.stages.tokenizer",
+    "pretrain": "farthing.stages.pretrain",
+    "grpo": "farthing.stages.grpo",
+    "evaluate": "farthing.stages.evaluate",
+}
+
+
+def run_recipe(
+    recipe_path: str | Path,
+    run_dir: str | Path,
+    *,
+    seed: int | None = None,
+    overrides: Iterable[str] = (),
+    sinks: Sequence[Sink] = (),
+) -> dict[str, Any]:
+    """Carry out the recipe, or go on with it; returns the summary, which is also RUN/summary.json."""
+    recipe = read(recipe_path, overrides, seed)
+    with RunDir.open(
+        run_dir, recipe.resolved(), version=farthing.__version__, extendable=recipe.extendable
+    ) as run:
+        return Pipeline(recipe, run, sinks).carry_out()
+
+
+class Pipeline:
+    """One attempt at one run: its logs, its ledger, and what the finished stages have made so far."""
+
+    def __init__(self, recipe: Recipe, run: RunDir, sinks: Sequence[Sink]) -> None:
+        self.recipe, self.run = recipe, run
+        self.hardware = prepare_machine(run.path)
+        cores, price = self.hardware.cores, recipe.cost.price_per_core_hour
+        self.ledger = Ledger(run.path / "ledger.jsonl", run.attempt, cores, price)
+        own = make_sinks(recipe.track.sinks, run.path, recipe.track.project, recipe.resolved())
+        self.metrics = MetricsLog(run.path / "metrics.jsonl", [*sinks, *own], self._spent)
+        self.samples = SampleLog(run.path / "samples.jsonl")
+        self.taskset = tasks.load(recipe.task.name, **recipe.task.settings)
+        self.tokenizer_dir: Path | None = None
+        self.models: dict[str, Path] = {}
+        self.evaluations: dict[str, dict[str, Any]] = {}
+        self.fingerprints: dict[str, str] = {}
+        if recipe.model.path is not None:
+            self.models = {"base": Path(recipe.model.path), "final": Path(recipe.model.path)}
+
+    def carry_out(self) -> dict[str, Any]:
+        """All stages in order; closes the logs whatever happens."""
+        try:
+            for stage in self.recipe.stages:
+                fingerprint = self._fingerprint(stage)
+                if not self.run.is_finished(stage.name, fingerprint):
+                    self._run_stage(stage, fingerprint)
+                self._take_in(stage)
+                self.fingerprints[stage.name] = fingerprint
+        finally:
+            self.samples.close()
+            self.metrics.close()
+            self.ledger.close()
+        return self._summarise()
+
+    def _fingerprint(self, stage: Stage) -> str:
+        settings = stage.config.model_dump(mode="json")
+        shared = {"task": self.recipe.resolved()["task"], "model": self.recipe.resolved()["model"]}
+        return stage_fingerprint(stage.kind, settings | shared, self.recipe.seed, self.fingerprints)
+
+    def _run_stage(self, stage: Stage, fingerprint: str) -> None:
+        self.run.write_status("running", stage=stage.name, stage_state="running")
+        module = importlib.import_module(STAGES[stage.kind])
+        outputs = module.run(self._context(stage))
+        self.run.write_artifact(stage.name, fingerprint, self.fingerprints, outputs)
+        self.run.write_status(stage=stage.name, stage_state="finished")
+
+    def _context(self, stage: Stage) -> Any:
+        from farthing.stages.context import Context
+
+        return Context(
+            name=stage.name,
+            config=stage.config,
+            recipe=self.recipe.resolved(),
+            seed=self.recipe.seed,
+            task=self.recipe.task,
+            model=self.recipe.model,
+            taskset=self.taskset,
+            run=self.run,
+            metrics=self.metrics,
+            samples=self.samples,
+            ledger=self.ledger,
+            hardware=self.hardware,
+            tokenizer_dir=self.tokenizer_dir,
+            models=dict(self.models),
+        )
+
+    def _take_in(self, stage: Stage) -> None:
+        """Make what a finished stage left available to the stages after it."""
+        artifact = self.run.artifact(stage.name)
+        outputs = {} if artifact is None else artifact["outputs"]
+        if "tokenizer" in outputs:
+            self.tokenizer_dir = self.run.path / outputs["tokenizer"]
+        if stage.kind in MAKES_MODEL:
+            path = self.run.path / outputs["model"]
+            self.models[stage.name] = self.models["final"] = path
+            self.models.setdefault("base", path)
+        if "evaluation" in outputs:
+            evaluated = stage.config.model_dump()["model"]
+            self.evaluations[evaluated] = read_json(self.run.path / outputs["evaluation"])
+
+    def _spent(self) -> dict[str, float]:
+        return {"cost/money": self.ledger.money, "cost/wall_s": self.ledger.wall_s}
+
+    def _summarise(self) -> dict[str, Any]:
+        """summary.json: the result and its price, from the files of the run alone."""
+        entries = ledgers.read(self.run.path / "ledger.jsonl")
+        ledgers.balance(entries)
+        hardware, cost = self.hardware, self.recipe.cost
+        peak = hardware.gemm_flops_bf16 if hardware.bf16 else hardware.gemm_flops
+        totals = ledgers.summarize(entries, hardware.cores, cost.price_per_core_hour, peak)
+        summary = {
+            "name": self.recipe.name,
+            "seed": self.recipe.seed,
+            "version": farthing.__version__,
+            "processor": hardware.processor,
+            "cores": hardware.cores,
+            "stages": [stage.name for stage in self.recipe.stages],
+            "evaluations": self.evaluations,
+            "wall_s": totals["wall_s"],
+            "tokens": totals["tokens"],
+            "flops": totals["flops"],
+            "cost": {**totals, "currency": cost.currency, "price_per_core_hour": cost.price_per_core_hour},
+        }
+        write_json(self.run.path / "summary.json", summary)
+        return summary
+
+
+def prepare_machine(run_path: Path) -> Hardware:
+    """Fix the number of threads for the whole run and measure the machine once; kept in RUN/hardware.json."""
+    from farthing.stages.machine import fix_threads, matmul
+
+    hardware = probe()
+    fix_threads(max(1, int(hardware.cores)))
+    return probe(run_path / "hardware.json", matmul)

@@ -1,0 +1,84 @@
+"""Driving tasks against a generator: problems to prompts, prompts to completions, completions to verdicts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+from farthing.engine.api import Completion, Generator, Request, SamplingParams
+from farthing.rollout.types import Group, Prompt, Rollout
+from farthing.tasks.task import Problem, Score, Taskset
+from farthing.text.chat import render
+from farthing.text.tokenizer import Tokenizer
+
+Scorer = Callable[[Sequence[tuple[str, Problem]]], list[Score]]
+
+
+def make_prompt(tokenizer: Tokenizer, taskset: Taskset, problem: Problem) -> Prompt:
+    """A problem as the model will read it, up to and including the opening of its own turn."""
+    rendered = render(tokenizer, taskset.messages(**problem), add_generation_prompt=True)
+    opening = rendered.text.rfind("<think>")
+    is_prefilled = opening >= 0 and not rendered.text[opening:].removeprefix("<think>").strip()
+    return Prompt(problem, tuple(rendered.ids), rendered.text, rendered.text[opening:] if is_prefilled else "")
+
+
+def request_seed(*parts: object) -> int:
+    """A 64-bit seed that depends on nothing but what is named."""
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def sample(
+    generator: Generator, prompts: Sequence[Prompt], samples: int, params: SamplingParams, seed: Sequence[object]
+) -> list[list[Completion]]:
+    """`samples` completions of each prompt; the k-th of prompt i draws with a seed named by (seed, i, k)."""
+    requests = []
+    for index, prompt in enumerate(prompts):
+        for k in range(samples):
+            own = SamplingParams(
+                max_new_tokens=params.max_new_tokens,
+                temperature=params.temperature,
+                top_k=params.top_k,
+                top_p=params.top_p,
+                seed=request_seed(*seed, index, k),
+                stop_token_ids=params.stop_token_ids,
+            )
+            requests.append(Request(prompt.token_ids, own, f"{index}/{k}"))
+    completions = generator.generate(requests)
+    return [completions[start : start + samples] for start in range(0, len(completions), samples)]
+
+
+def judge(
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    completions: Sequence[Sequence[Completion]],
+    scorer: Scorer,
+    weights: Mapping[str, float],
+) -> list[Group]:
+    """Verdicts on all completions at once; the reward is the weighted sum of the score's parts."""
+    texts = [[assistant_turn(tokenizer, prompt, c) for c in own] for prompt, own in zip(prompts, completions, strict=True)]
+    pairs = [(text, prompt.problem) for prompt, own in zip(prompts, texts, strict=True) for text in own]
+    scores = iter(scorer(pairs))
+    groups = []
+    for prompt, own_texts, own in zip(prompts, texts, completions, strict=True):
+        rollouts = []
+        for text, completion in zip(own_texts, own, strict=True):
+            score = next(scores)
+            rollouts.append(Rollout(completion, text, score, reward_of(score, weights)))
+        groups.append(Group(prompt, tuple(rollouts)))
+    return groups
+
+
+def assistant_turn(tokenizer: Tokenizer, prompt: Prompt, completion: Completion) -> str:
+    """What the assistant wrote, with what the template had written for it, without the token that ended it."""
+    ids = completion.token_ids
+    if completion.finish_reason == "stop":
+        ids = ids[:-1]
+    return prompt.prefill + tokenizer.decode(ids)
+
+
+def reward_of(score: Score, weights: Mapping[str, float]) -> float | None:
+    """Sum of weight x part; None where the check itself failed. A part the score lacks counts as 0."""
+    if score.correct is None:
+        return None
+    return sum(weight * score.parts.get(part, 0.0) for part, weight in weights.items())

@@ -1,0 +1,78 @@
+"""What every stage is given: its place in the run, what came before, and where to write what it learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from farthing.cost.hardware import Hardware
+from farthing.cost.ledger import Ledger
+from farthing.errors import RunError
+from farthing.models.checkpoint import load_model
+from farthing.models.decoder import Decoder
+from farthing.runs.metrics import MetricsLog
+from farthing.runs.samples import SampleLog
+from farthing.runs.store import RunDir
+from farthing.stages.config import StageConfig
+from farthing.stages.sections import ModelSection, TaskSection
+from farthing.tasks.task import Taskset
+from farthing.text.tokenizer import Tokenizer
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One stage of one run. `tokenizer_dir` and `models` (stage name, or "base" and "final", to directory) are what
+    the stages before it made."""
+
+    name: str
+    config: StageConfig
+    recipe: dict[str, Any]
+    seed: int
+    task: TaskSection
+    model: ModelSection
+    taskset: Taskset
+    run: RunDir
+    metrics: MetricsLog
+    samples: SampleLog
+    ledger: Ledger
+    hardware: Hardware
+    tokenizer_dir: Path | None
+    models: dict[str, Path]
+
+    @property
+    def directory(self) -> Path:
+        """Where the stage keeps its own files."""
+        return self.run.stage_dir(self.name)
+
+    def of(self, kind: type[Config]) -> Config:
+        """The stage's configuration, known to be of `kind`."""
+        if not isinstance(self.config, kind):
+            raise TypeError(f"stage {self.name} has a {type(self.config).__name__}, not a {kind.__name__}")
+        return self.config
+
+    def compute_dtype(self, dtype: str) -> torch.dtype | None:
+        """The dtype of the compute view: bfloat16, or None for the masters' own float32. "auto" takes bfloat16 where
+        the processor multiplies it in hardware."""
+        wanted = dtype == "bfloat16" or (dtype == "auto" and self.hardware.bf16)
+        return torch.bfloat16 if wanted else None
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer of this run."""
+        source = self.tokenizer_dir or self.models["base"]
+        return Tokenizer.load(source)
+
+    def load_model(self, name: str = "final") -> tuple[Decoder, Tokenizer]:
+        """A model made before this stage: "base", "final" (the newest), or the name of the stage that made it."""
+        model, tokenizer = load_model(self.models[name])
+        if tokenizer is None:
+            raise RunError(f"{self.models[name]} has no tokenizer: a stage cannot use it")
+        return model, tokenizer
+
+    def progress(self, step: int, steps: int) -> None:
+        """Say how far the stage is."""
+        self.run.write_status(stage=self.name, stage_state="running", step=step, steps=steps)

@@ -1,0 +1,79 @@
+"""What is read off a step of reinforcement learning: metrics under TRL's names, the time split, groups to keep."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from farthing.rollout.types import Group
+
+
+class Clock:
+    """Laps of one step."""
+
+    def __init__(self) -> None:
+        self.began = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self.last
+        self.last = now
+
+    def metrics(self) -> dict[str, float]:
+        """step_time and time/<lap>, seconds; time/other is what no lap covers."""
+        total = time.perf_counter() - self.began
+        other = total - sum(self.laps.values())
+        return {"step_time": total, **{f"time/{n}": s for n, s in self.laps.items()}, "time/other": other}
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over the samples of a step; reward statistics over those that could be scored."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    lengths = [rollout.num_tokens for rollout in rollouts]
+    within = [statistics.pstdev(own) for g in groups if len(own := [r for r in g.rewards if r is not None]) > 1]
+    parts = sorted({name for rollout in rollouts for name in rollout.score.parts})
+    right = [rollout.score.correct for rollout in rollouts if rollout.score.correct is not None]
+    shares = {
+        "completions/clipped_ratio": sum(rollout.is_truncated for rollout in rollouts),
+        "completions/unparsable_ratio": sum(r.score.answer is None and not r.is_truncated for r in rollouts),
+        "completions/unscorable_ratio": sum(rollout.reward is None for rollout in rollouts),
+    }
+    return {
+        "reward": _mean(rewards),
+        "reward_std": _mean(within),
+        "pass_rate": _mean(right),
+        "completions/mean_length": _mean(lengths),
+        "completions/max_length": float(max(lengths)),
+        **{name: count / len(rollouts) for name, count in shares.items()},
+        **{f"rewards/{part}": _mean([r.score.parts.get(part, 0.0) for r in rollouts]) for part in parts},
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def group_record(group: Group, advantages: Sequence[float]) -> dict[str, Any]:
+    """A line of samples.jsonl."""
+    return {
+        "problem": group.prompt.problem,
+        "prompt": group.prompt.text,
+        "samples": [
+            {
+                "text": rollout.text,
+                "reward": rollout.reward,
+                "advantage": advantage,
+                "correct": rollout.score.correct,
+                "parts": rollout.score.parts,
+                "answer": rollout.score.answer,
+                "error": rollout.score.error,
+                "finish_reason": rollout.completion.finish_reason,
+                "tokens": rollout.num_tokens,
+            }
+            for rollout, advantage in zip(group.rollouts, advantages, strict=True)
+        ],
+    }
