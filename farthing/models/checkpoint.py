@@ -114,6 +114,8 @@ def save_model(
 
     `extra` becomes farthing.json beside the weights. Raises CheckpointError where the directory cannot be written.
     """
+    if any(".adapter." in key for key, _ in model.named_parameters()):
+        raise CheckpointError(f"{directory}: the model has adapters; save them apart, or save a merged copy")
     name = NAMES[dtype_named(dtype)]
     items = [Item(piece.name, piece.tensor, name) for piece in pieces_of(model) if piece.written]
 
@@ -145,15 +147,15 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
-    """Put what `fill` writes in the place of `target`, a model directory or nothing yet.
+def replace_directory(target: Path, fill: Callable[[Path], None], marker: str = "config.json") -> None:
+    """Put what `fill` writes in the place of `target`: nothing yet, or a directory of its kind, with a file `marker`.
 
     What is found under that name is never half a model: the new directory is whole and on the disk before it takes the
     name. Raises CheckpointError, leaving the old directory, where that cannot be done.
     """
     temporary, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").exists():
-        raise CheckpointError(f"{target}: holds files that are no model; name another directory, or empty it")
+    if target.is_dir() and any(target.iterdir()) and not (target / marker).exists():
+        raise CheckpointError(f"{target}: holds files of another kind (no {marker}); name another directory")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

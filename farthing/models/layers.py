@@ -25,13 +25,17 @@ class Linear(nn.Module):
     def publish(self, dtype: torch.dtype) -> None:
         self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
 
-    def matrix(self, dtype: torch.dtype) -> Tensor:
+    def base(self, dtype: torch.dtype) -> Tensor:
         """The weight [out, in] in the dtype the work is done in, without its adapter."""
         cached = self.view is not None and not torch.is_grad_enabled() and self.view.dtype == dtype
         return self.view if cached and self.view is not None else self.weight.to(dtype)
 
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """The same with its adapter, for those who cannot apply the two one after the other."""
+        return self.base(dtype) if self.adapter is None else self.base(dtype) + self.adapter.product().to(dtype)
+
     def forward(self, x: Tensor) -> Tensor:
-        out = F.linear(x, self.matrix(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        out = F.linear(x, self.base(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
         return out if self.adapter is None else out + self.adapter(x)
 
     def change(self, x: Tensor) -> Tensor:
