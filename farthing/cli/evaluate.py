@@ -1,11 +1,16 @@
 """`farthing eval`: one model, one taskset, an honest number."""
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from farthing.cli.options import AsJson, ModelPath, Seed, TaskSettings, Temperature, task_settings
+from farthing.errors import UserError
+
+if TYPE_CHECKING:
+    from farthing.tasks import Taskset
 
 
 def evaluate(
@@ -15,7 +20,7 @@ def evaluate(
     ] = None,
     task_set: TaskSettings = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Held-out problems.")] = 500,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Samples for each of them.")] = 4,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Samples for each of them: the k.")] = 4,
     seed: Seed = 0,
     temperature: Temperature = 1.0,
     max_new_tokens: Annotated[
@@ -26,6 +31,50 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out problems.
 
-    pass@1, pass@k and cons@k with their intervals; truncated, unparsable and unscorable answers told apart.
+    pass@1, and with several samples pass@k and cons@k, each with its interval; truncated, unparsable and unscorable
+    answers told apart.
     """
-    raise NotImplementedError
+    from farthing.cli.models import CARD, model_directory, read_object
+
+    directory = model_directory(model)
+    card = read_object(directory / CARD)
+    taskset = chosen_task(directory, card.get("task"), task, task_settings(task_set))
+
+    from farthing.stages.evaluate import Plan, evaluate_model
+
+    plan = Plan(
+        problems=n,
+        samples=samples,
+        vote_problems=n,
+        vote_samples=samples,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens or int(card.get("max_new_tokens", 512)),
+        seed=seed,
+    )
+    found = evaluate_model(directory, taskset, plan)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from farthing.cli.summary import evaluation_table
+
+    Console(highlight=False).print(evaluation_table({model.name or str(model): found}))
+
+
+def chosen_task(
+    directory: Path, trained: dict[str, object] | None, name: str | None, settings: dict[str, object]
+) -> "Taskset":
+    """The taskset that was asked for; without a name the one the model was trained on, settings on top of its own.
+
+    A name that was trained on does not bring the settings of the training with it: what is asked is what is typed.
+    """
+    from farthing.tasks import load
+
+    if name is not None:
+        return load(name, **settings)
+    if not trained:
+        raise UserError(
+            f"{directory}: nothing says what it was trained on; name a taskset, for example --task countdown"
+        )
+    return load(str(trained["name"]), **{**dict(trained.get("settings") or {}), **settings})  # type: ignore[call-overload]

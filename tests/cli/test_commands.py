@@ -112,3 +112,35 @@ def test_a_model_without_a_tokenizer_says_so(
         (tmp_path / name).write_bytes((model_dir / name).read_bytes())
     assert run_command_line(["chat", str(tmp_path)]) == 2
     assert "no tokenizer" in capsys.readouterr().err
+
+
+def test_eval_ends_with_one_line_of_json(model_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ["eval", str(model_dir), "--task", "countdown", "--n", "5", "--samples", "2", "--json"]
+    assert run_command_line(ask) == 0
+    told = last_line(capsys)
+    assert (told["task"], told["n"], told["samples"]) == ("countdown", 5, 2)
+    assert {"pass@1", "pass@1_interval", "pass@2", "cons@2", "mean_length", "truncated", "unparsable"} <= set(
+        told
+    )
+    assert run_command_line(ask) == 0
+    assert last_line(capsys) == told
+
+
+def test_eval_asks_for_the_task_it_was_trained_on(
+    model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command_line(["eval", str(model_dir), "--n", "3", "--samples", "1"]) == 0
+    page = capsys.readouterr().out
+    assert "countdown" in page
+    assert "pass@1" in page
+    assert "cons" not in page
+
+
+def test_a_model_that_nobody_trained_on_a_task_is_asked_for_one(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in model_dir.iterdir():
+        if file.name != "farthing.json":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert run_command_line(["eval", str(tmp_path)]) == 2
+    assert "--task countdown" in capsys.readouterr().err
