@@ -36,7 +36,7 @@ SIBLINGS: dict[str, frozenset[str]] = {
     "data": frozenset({"tasks"}),
     "engine": frozenset({"models"}),
     "cost.planner": frozenset({"recipe"}),
-    "pipeline": frozenset({"recipe", "report"}),
+    "pipeline": frozenset({"recipe"}),
     "cli": frozenset({"server"}),
     "__main__": frozenset({"cli"}),
 }

@@ -92,6 +92,9 @@ def next_commands(summary: Record, run_dir: Path) -> list[tuple[str, str]]:
     task = ("--task", final["task"]) if final.get("task") else ()
     return [
         (command("chat", run_dir), "talk to it"),
-        (command("report", run_dir), "how it learned and what it cost, as a page"),
+        (
+            command("report", run_dir),
+            f"writes {run_dir / 'report.html'} anew: how it learned and what it cost",
+        ),
         (command("eval", run_dir, *task), "measure it again"),
     ]
