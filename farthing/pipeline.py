@@ -57,7 +57,9 @@ class Pipeline:
         self.hardware = prepare_machine(run.path)
         cores, price = self.hardware.cores, recipe.cost.price_per_core_hour
         self.ledger = Ledger(run.path / "ledger.jsonl", run.attempt, cores, price)
-        own = make_sinks(recipe.track.sinks, run.path, recipe.track.project, recipe.resolved())
+        own = make_sinks(
+            recipe.track.sinks, run.path, project=recipe.track.project, config=recipe.resolved()
+        )
         self.metrics = MetricsLog(run.path / "metrics.jsonl", [*sinks, *own], self._spent)
         self.samples = SampleLog(run.path / "samples.jsonl")
         self.taskset = tasks.load(recipe.task.name, **recipe.task.settings)
