@@ -146,7 +146,9 @@ def _read_config(path: Path) -> LoraConfig:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; an adapter directory holds {CONFIG} and {WEIGHTS}") from None
+        raise CheckpointError(
+            f"{path}: no such file; an adapter directory holds {CONFIG} and {WEIGHTS}"
+        ) from None
     except ValueError as problem:
         raise CheckpointError(f"{path}: not JSON: {problem}") from None
     for key, allowed in ONLY.items():

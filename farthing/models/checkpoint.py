@@ -25,7 +25,7 @@ from farthing.models.decoder import Decoder
 from farthing.models.families import find
 from farthing.models.headers import Entry, read_headers
 from farthing.models.moe import Router
-from farthing.models.sources import block_size, local_directory, read_config, read_config_json
+from farthing.models.sources import block_size, has_tokenizer, local_directory, read_config, read_config_json
 from farthing.models.weights import NAMES, Item, check, read_into, write_weights
 from farthing.text.tokenizer import Tokenizer
 
@@ -36,7 +36,6 @@ DTYPES = {
     "float64": torch.float64,
 }
 CARD = "farthing.json"
-VOCABULARIES = ("tokenizer.json", "tokenizer.model", "*.tiktoken")
 
 
 def dtype_named(name: str) -> torch.dtype:
@@ -66,7 +65,7 @@ def load_model(path: str | Path, dtype: str = "float32") -> tuple[Decoder, Token
 
 def load_tokenizer(directory: Path, config: ModelConfig) -> Tokenizer | None:
     """The tokenizer of a model directory; raises CheckpointError for one with more tokens than the model has rows."""
-    if not any(next(directory.glob(pattern), None) for pattern in VOCABULARIES):
+    if not has_tokenizer(directory):
         return None
     tokenizer = Tokenizer.load(directory)
     if tokenizer.vocab_size > config.vocab_size:

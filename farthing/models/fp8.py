@@ -6,6 +6,8 @@ entries and may stand in another file (DeepSeek-V3, README_WEIGHTS.md).
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,10 @@ BLOCK = (128, 128)
 # The largest finite e4m3 number, and the least maximum a block is scaled by (DeepSeek-V3, inference/kernel.py).
 LARGEST = 448.0
 LEAST_MAXIMUM = 1e-4
+# What is stored in 8 bits: projections. Embeddings, head, norms, routers and MTP's own projection are not.
+QUANTISED = re.compile(
+    r"\.(self_attn\.\w+_proj(_with_mqa)?|mlp\.(experts\.\d+\.|shared_experts\.)?(gate|up|down)_proj)\.weight$"
+)
 
 
 def scale_shape(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Low-rank adapters: a frozen model learns through small matrices beside its large ones (arXiv 2106.09685, section 4.1).
+"""Low-rank adapters: a frozen model learns through small matrices beside its large ones (arXiv 2106.09685, 4.1).
 
     y = x W^T + scale x A^T B^T,   A [r, in], B [out, r],  scale = alpha / r (alpha / sqrt(r) with use_rslora)
 
@@ -24,7 +24,16 @@ from farthing.models.decoder import Decoder
 from farthing.models.layers import Linear
 from farthing.models.moe import Experts, grouped_linear
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
+ATTENTION = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "q_a_proj",
+    "q_b_proj",
+    "kv_a_proj_with_mqa",
+    "kv_b_proj",
+)
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 PARTS = ("gate", "up", "down")
 

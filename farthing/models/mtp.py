@@ -6,7 +6,7 @@ The embedding stands first: equation 21 of the paper writes it second, but the r
 round. Embedding and head are the decoder's. Nothing is masked at position 0, unlike in vLLM's draft model.
 
 In training the loss is lambda / D times the sum of each depth's cross-entropy (section 2.2, equation 25). For drafting,
-an engine calls the same modules with an `attend` of its own and keeps a draft iff it is what the decoder itself samples.
+an engine calls the same modules with an `attend` of its own and keeps a draft iff it is what the decoder would sample.
 """
 
 from __future__ import annotations

@@ -14,11 +14,12 @@ from farthing.models.families import family_of
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What a model needs and nothing that could be run.
+VOCABULARIES = ("tokenizer.json", "*.model", "*.tiktoken")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken"]
 
 
 def local_directory(path: str | Path, *, weights: bool = True) -> Path:
-    """`path` if it is a directory; a hub id is fetched, without its weights unless `weights`; raises CheckpointError."""
+    """`path` if it is a directory; a hub id is fetched, without weights unless `weights`; raises CheckpointError."""
     directory = Path(path)
     if directory.is_dir():
         return directory
@@ -46,6 +47,11 @@ def _from_hub(name: str, files: list[str]) -> Path:
         raise CheckpointError(
             f"{name}: no such directory, and not to be had from the hub: {reason}"
         ) from problem
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Whether there is a vocabulary in the directory."""
+    return any(next(directory.glob(pattern), None) for pattern in VOCABULARIES)
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from farthing.errors import CheckpointError
 from farthing.models import fp8
 from farthing.models.convert import DiskTensor
+from farthing.models.families.operators import absent
 from farthing.models.headers import ELEMENT_BYTES, INDEX, SINGLE, Entry
 
 NAMES = {
@@ -41,8 +42,8 @@ def check(
         entry = entries.get(piece.name)
         if entry is not None:
             _check_entry(piece, entry, entries, block)
-        elif not piece.optional:
-            raise CheckpointError(f"the checkpoint has no tensor {piece.name}")
+    for name in absent(wanted, entries):
+        raise CheckpointError(f"the checkpoint has no tensor {name}")
     for name, entry in entries.items():
         base = name.removesuffix(fp8.SUFFIX)
         scale = base != name and base in known and entries[base].dtype == FP8
@@ -95,11 +96,14 @@ def read_into(
     with ExitStack() as stack:
         source = Source(entries, stack)
         present = [piece for piece in wanted if piece.name in entries]
-        for piece in sorted(present, key=lambda piece: (piece.optional, str(entries[piece.name].file))):
-            if piece.optional:
+        filled: set[str] = set()
+        for piece in sorted(present, key=lambda piece: (piece.copy_of != "", str(entries[piece.name].file))):
+            original = piece.copy_of or piece.name
+            if original in filled:
                 _compare(piece, source)
             else:
                 _fill(piece, source, block)
+            filled.add(original)
 
 
 def _fill(piece: DiskTensor, source: Source, block: tuple[int, int]) -> None:
@@ -116,7 +120,7 @@ def _fill(piece: DiskTensor, source: Source, block: tuple[int, int]) -> None:
 def _compare(piece: DiskTensor, source: Source) -> None:
     if not torch.equal(source.tensor(piece.name).to(piece.tensor.dtype), piece.tensor):
         file = source.entries[piece.name].file
-        raise CheckpointError(f"{file}: {piece.name} should be a copy of {piece.parameter}, but it differs")
+        raise CheckpointError(f"{file}: {piece.name} should equal {piece.copy_of}, but it differs")
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -149,7 +149,7 @@ def build(case: str) -> Any:
 
     name, arguments = CASES[case]
     torch.manual_seed(sum(case.encode()))
-    config = getattr(transformers, name)(**{key: value for key, value in arguments.items()})
+    config = getattr(transformers, name)(**arguments)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for key, tensor in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""Every family against transformers: the same logits and the same gradients in float32, to 1e-5 of the largest value."""
+"""Every family against transformers: the same logits and gradients in float32, to 1e-5 of the largest value."""
 
 from __future__ import annotations
 

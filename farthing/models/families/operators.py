@@ -9,22 +9,22 @@ Views use indexing and reshaping only, so nothing here imports torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor on disk. `optional`: a second copy, which must equal the first where a checkpoint has it; `written`:
-    whether a new checkpoint gets it."""
+    """One tensor on disk. `copy_of`: the name of another that holds the same numbers, one of the two being enough;
+    `written`: whether a new checkpoint gets it."""
 
     name: str
     shape: Shape
     view: Callable[[Any], Any]
-    optional: bool = False
+    copy_of: str = ""
     written: bool = True
 
 
@@ -42,7 +42,7 @@ def take_apart(name: str, shape: Shape, operators: tuple[Operator, ...]) -> list
 def then(piece: Piece, name: str, shape: Shape, view: Callable[[Any], Any]) -> Piece:
     """`piece` with one more step behind its view."""
     before = piece.view
-    return Piece(name, shape, lambda parameter: view(before(parameter)), piece.optional, piece.written)
+    return Piece(name, shape, lambda parameter: view(before(parameter)), piece.copy_of, piece.written)
 
 
 def rename(pattern: str, template: str) -> Operator:
@@ -103,12 +103,12 @@ def add_axis(pattern: str) -> Operator:
 
 
 def copies(name: str, *others: str, written: bool = True) -> Operator:
-    """The same tensor may stand on disk under other names as well."""
+    """The same tensor may stand on disk under other names as well, or instead."""
 
     def apply(piece: Piece) -> Iterator[Piece] | None:
         if piece.name != name:
             return None
-        more = (Piece(other, piece.shape, piece.view, optional=True, written=written) for other in others)
+        more = (Piece(other, piece.shape, piece.view, copy_of=name, written=written) for other in others)
         return iter([piece, *more])
 
     return apply
@@ -122,6 +122,25 @@ EXPERTS: tuple[Operator, ...] = (
         (r".experts.\1.gate_proj.weight", r".experts.\1.up_proj.weight"),
     ),
 )
+
+
+class Named(Protocol):
+    """What `absent` asks of a piece."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def copy_of(self) -> str: ...
+
+
+def absent(pieces: Iterable[Named], present: Container[str]) -> list[str]:
+    """Names of the tensors that are not `present`, neither themselves nor a copy of them."""
+    found: dict[str, bool] = {}
+    for piece in pieces:
+        original = piece.copy_of or piece.name
+        found[original] = found.get(original, False) or piece.name in present
+    return [name for name, here in found.items() if not here]
 
 
 def _select(index: int) -> Callable[[Any], Any]:
