@@ -67,16 +67,29 @@ def _stage(records: list[Record]) -> Iterator[Record]:
     dead = _recent(records, "frac_reward_zero_std")
     if dead is not None and dead > DEAD_SHARE:
         rate = _recent(records, "pass_rate")
-        why = "the problems may be too easy" if rate is not None and rate > 0.5 else "the problems may be too hard"
-        yield _alarm("warning", f"{dead:.0%} of the groups teach nothing: {why}.", records[-1]["step"], "dead")
-    for key, word in (("completions/clipped_ratio", "truncated"), ("completions/unparsable_ratio", "unparsable")):
+        why = (
+            "the problems may be too easy"
+            if rate is not None and rate > 0.5
+            else "the problems may be too hard"
+        )
+        yield _alarm(
+            "warning", f"{dead:.0%} of the groups teach nothing: {why}.", records[-1]["step"], "dead"
+        )
+    for key, word in (
+        ("completions/clipped_ratio", "truncated"),
+        ("completions/unparsable_ratio", "unparsable"),
+    ):
         share = _recent(records, key)
         if share is not None and share > NO_ANSWER_SHARE:
-            yield _alarm("warning", f"{share:.0%} of the completions are {word}.", records[-1]["step"], "endings")
+            yield _alarm(
+                "warning", f"{share:.0%} of the completions are {word}.", records[-1]["step"], "endings"
+            )
 
 
 def _values(records: list[Record], key: str) -> list[tuple[float, float]]:
-    return [(step, value) for step, value in points_of(records, key) if value is not None and step is not None]
+    return [
+        (step, value) for step, value in points_of(records, key) if value is not None and step is not None
+    ]
 
 
 def _recent(records: list[Record], key: str) -> float | None:
@@ -96,7 +109,11 @@ def _nonfinite(records: list[Record]) -> Iterator[Record]:
 
 def _fallen(records: list[Record]) -> Iterator[Record]:
     """Held-out accuracy ended clearly below its best: the two intervals do not touch."""
-    rated = [r for r in records if all(number(r.get(f"eval/pass@1{end}")) is not None for end in ("", "_low", "_high"))]
+    rated = [
+        r
+        for r in records
+        if all(number(r.get(f"eval/pass@1{end}")) is not None for end in ("", "_low", "_high"))
+    ]
     if not rated:
         return
     best, last = max(rated, key=lambda record: float(record["eval/pass@1"])), rated[-1]

@@ -53,7 +53,8 @@ PANELS: tuple[Panel, ...] = (
     Panel("entropy", "Entropy", "nats per token", (Line("entropy", "entropy"),)),
     Panel("dead", "Groups that teach nothing", "share", (Line("frac_reward_zero_std", "all rewards equal"),)),
     Panel("endings", "Without an answer", "share",
-          (Line("completions/clipped_ratio", "truncated", "d"), Line("completions/unparsable_ratio", "unparsable", "b"))),
+          (Line("completions/clipped_ratio", "truncated", "d"),
+           Line("completions/unparsable_ratio", "unparsable", "b"))),
     Panel("time", "Time of a step", "seconds",
           (Line("time/generate", "generate", "generate"), Line("time/train", "train", "train"),
            Line("time/score", "score", "score"), Line("time/other", "other", "other")), kind="stack"),
@@ -117,13 +118,17 @@ def _panels(records: list[Record]) -> list[Record]:
     listed = [*PANELS[:3], _parts_panel(parts), *PANELS[3:]]
     known = {name for panel in listed for line in panel.lines for name in (line.key, line.low, line.high)}
     others = [name for name in names if name not in known and name not in UNSHOWN]
-    listed += [Panel(f"other:{name}", name, "", (Line(name, name),), zero=False, more=True) for name in others]
+    listed += [
+        Panel(f"other:{name}", name, "", (Line(name, name),), zero=False, more=True) for name in others
+    ]
     drawn = [_draw(panel, records) for panel in listed]
     return [panel for panel in drawn if panel["series"]]
 
 
 def _parts_panel(parts: list[str]) -> Panel:
-    lines = [Line(key, key.removeprefix(REWARD_PARTS), STYLES[n % len(STYLES)]) for n, key in enumerate(parts)]
+    lines = [
+        Line(key, key.removeprefix(REWARD_PARTS), STYLES[n % len(STYLES)]) for n, key in enumerate(parts)
+    ]
     return Panel("parts", "Reward by part", "mean of a step", tuple(lines))
 
 
@@ -149,7 +154,9 @@ def points_of(records: list[Record], key: str) -> Points:
 def _band(records: list[Record], line: Line) -> Points:
     if not line.low:
         return []
-    edges = [(record["step"], number(record.get(line.low)), number(record.get(line.high))) for record in records]
+    edges = [
+        (record["step"], number(record.get(line.low)), number(record.get(line.high))) for record in records
+    ]
     return [[step, low, high] for step, low, high in edges if low is not None and high is not None]
 
 
@@ -165,7 +172,9 @@ def thin(points: Points, limit: int) -> Points:
         extremes = [min(known, key=_height), max(known, key=_height)]
         ends = [point for point in (points[0], points[-1]) if point in bucket]
         holes = [point for point in bucket if point[1] is None][:1]
-        kept += sorted({id(p): p for p in (*extremes, *ends, *holes)}.values(), key=lambda point: point[0] or 0)
+        kept += sorted(
+            {id(p): p for p in (*extremes, *ends, *holes)}.values(), key=lambda point: point[0] or 0
+        )
     return kept
 
 

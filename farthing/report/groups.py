@@ -4,6 +4,7 @@ Also what the same groups say about the problems: which are solved, which are be
 """
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from farthing.report.reading import Record, RunFiles, number, table
@@ -88,7 +89,11 @@ def blocks(text: str) -> list[list[Any]]:
     parser = RegionParser()
     parser.feed(text)
     parser.finish()
-    return [[block.region, block.text, block.closed] for block in parser.blocks if block.text or block.region != "text"]
+    return [
+        [block.region, block.text, block.closed]
+        for block in parser.blocks
+        if block.text or block.region != "text"
+    ]
 
 
 def verdict(sample: Record) -> str:
@@ -159,14 +164,16 @@ def outcomes(run: RunFiles, stage: str) -> Record | None:
 
     Each point stands for the kept groups of one stretch of steps and is drawn at the last step of it.
     """
-    rated = [(g["step"], rate) for g in run.groups if g["stage"] == stage and (rate := pass_rate(g)) is not None]
+    rated = [
+        (g["step"], rate) for g in run.groups if g["stage"] == stage and (rate := pass_rate(g)) is not None
+    ]
     rated.sort()
     periods = min(PERIODS, len(rated) // MIN_PER_PERIOD)
     if periods < 3:
         return None
     bounds = [len(rated) * n // periods for n in range(periods + 1)]
     shares: dict[str, list[list[float]]] = {"all right": [], "some right": [], "none right": []}
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         rates = [rate for _, rate in rated[start:stop]]
         step = rated[stop - 1][0]
         solved, hopeless = (sum(rate == edge for rate in rates) / len(rates) for edge in (1, 0))

@@ -11,6 +11,7 @@ from farthing.report.reading import Record, RunFiles, number, table
 # Where an evaluation stands among the others; a stage's stands between, in the order of the summary.
 PLACES = {"base": 0, "control": 2, "final": 3}
 
+
 def evaluations(run: RunFiles) -> list[Record]:
     """Every evaluation as a flat row: the fields of `E` plus "model" (base, final, control or a stage's name).
 
@@ -21,7 +22,9 @@ def evaluations(run: RunFiles) -> list[Record]:
     control = table(run.summary.get("control"))
     if control and not any(row["model"] == "control" for row in rows):
         inner = table(control.get("evaluations")) or table(control.get("evaluation"))
-        final = _rows({"control": inner["final"]}) if "final" in inner else _rows({"control": inner or control})
+        final = (
+            _rows({"control": inner["final"]}) if "final" in inner else _rows({"control": inner or control})
+        )
         rows += final
     return sorted(rows, key=lambda row: PLACES.get(row["model"], 1))
 
@@ -89,7 +92,12 @@ def _latest(run: RunFiles) -> Record | None:
         rate = number(record.get("eval/pass@1"))
         if rate is not None:
             edges = [record.get("eval/pass@1_low"), record.get("eval/pass@1_high")]
-            return {"model": f"step {record['step']}", "pass@1": rate, "pass@1_interval": edges, "so_far": True}
+            return {
+                "model": f"step {record['step']}",
+                "pass@1": rate,
+                "pass@1_interval": edges,
+                "so_far": True,
+            }
     return None
 
 

@@ -22,7 +22,13 @@ def browser() -> str | None:
 
 
 def write_picture(
-    page: str | Path, out_png: str | Path, *, width: int = 1400, height: int = 900, scale: float = 1.0, dark: bool = False
+    page: str | Path,
+    out_png: str | Path,
+    *,
+    width: int = 1400,
+    height: int = 900,
+    scale: float = 1.0,
+    dark: bool = False,
 ) -> Path:
     """Photograph a local HTML or SVG file at `width` x `height` CSS pixels, times `scale`.
 

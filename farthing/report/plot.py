@@ -15,29 +15,14 @@ from farthing.errors import UserError
 from farthing.report.clock import elapsed
 from farthing.report.gather import describe
 from farthing.report.headline import interval
+from farthing.report.page import bundle
 from farthing.report.reading import Record, RunFiles, number, read_run
 from farthing.runs.files import write_atomic
 
 Axis = Literal["minutes", "tokens"]
+STYLES = ("plot.css",)
 WIDTH, HEIGHT = 880, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 100, 78, 58
-STYLE = """
-.paper { fill: #fcfbf8; }
-text { font: 13px -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif; fill: #5a6068; }
-.title { font-size: 17px; font-weight: 600; fill: #1c1f23; }
-.grid { stroke: #e6e3dc; } .axis { stroke: #b9bcc0; }
-.phase { fill: #f3f1eb; }
-.band { fill: #1f5f99; opacity: .16; } .curve { fill: none; stroke: #1f5f99; stroke-width: 2.4; stroke-linejoin: round; }
-.dot { fill: #1f5f99; } .final { fill: #1f5f99; font-weight: 600; font-size: 16px; }
-.whisker { stroke: #1f5f99; stroke-width: 2.4; stroke-linecap: round; }
-.line { stroke-dasharray: 6 5; stroke-width: 1.4; } .base { stroke: #8f959c; } .control { stroke: #b85a14; }
-.control-name { fill: #b85a14; }
-@media (prefers-color-scheme: dark) {
-  .paper { fill: #131517; } text { fill: #a2a7ad; } .title { fill: #e9e6e0; } .grid { stroke: #2b2f33; } .axis { stroke: #575d64; }
-  .phase { fill: #8f959c; opacity: .1; } .band, .dot, .final { fill: #82b6ea; } .curve, .whisker { stroke: #82b6ea; }
-  .control { stroke: #eea468; } .control-name { fill: #eea468; }
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -117,13 +102,13 @@ def _svg(document: Record, spans: list[Any], points: list[Any], axis: Axis) -> s
     x_max = max([point[0] for point in points] + [high for _, _, high in spans])
     rates = [value for point in points for value in point[1:] if value is not None]
     rates += [claim[key]["pass@1"] for key in ("base", "control", "final") if claim[key]]
-    frame = Frame(x_max or 1.0, min(1.0, math.ceil(max(rates) * 10 + 0.3) / 10))
+    frame = Frame(x_max if x_max > 0 else 1.0, min(1.0, math.ceil(min(1.0, max(rates)) * 10 + 0.3) / 10))
     task = f" on {claim['task']}" if claim["task"] else ""
     title = f"Held-out pass@1{task}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'role="img" aria-label="{_quoted(title + ": " + _words(claim))}">',
-        f"<style>{STYLE}</style>",
+        f"<style>{bundle(STYLES)}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" class="paper"/>',
         _text(LEFT - 36, 30, title, "title"),
         _text(LEFT - 36, 52, _words(claim)),
@@ -151,12 +136,14 @@ def _words(claim: Record) -> str:
 
 
 def _quoted(text: str) -> str:
-    return escape(text, {'"': "&quot;"})
+    """Text for XML, which cannot hold control characters or half surrogate pairs even escaped."""
+    clean = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return escape(clean, {'"': "&quot;"})
 
 
 def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
     named = f' class="{style}"' if style else ""
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{named}>{escape(text)}</text>'
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{named}>{_quoted(text)}</text>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
@@ -184,7 +171,9 @@ def _axes(frame: Frame, axis: Axis) -> Iterator[str]:
     gap = round_step(frame.x_max / 7)
     for n in range(int(frame.x_max / gap) + 1):
         yield _text(frame.x(n * gap), base + 20, _short(n * gap), anchor="middle")
-    yield _text(WIDTH - RIGHT, base + 42, "minutes of wall time" if axis == "minutes" else "tokens", anchor="end")
+    yield _text(
+        WIDTH - RIGHT, base + 42, "minutes of wall time" if axis == "minutes" else "tokens", anchor="end"
+    )
 
 
 def round_step(rough: float) -> float:

@@ -14,7 +14,7 @@ from farthing.cost.entries import KINDS, WASTE, Entry
 from farthing.errors import FarthingError, RunError
 from farthing.runs import metrics, samples
 from farthing.runs.files import read_json, read_lines
-from farthing.runs.store import read_status
+from farthing.runs.store import is_locked
 
 Record = dict[str, Any]
 Kept = TypeVar("Kept")
@@ -57,7 +57,7 @@ def read_run(run_dir: str | Path) -> RunFiles:
     return RunFiles(
         path=path,
         config=_json(path / "config.json", notices),
-        status=_json(path / "status.json", notices, lambda _: read_status(path)),
+        status=_status(path, notices),
         summary=_json(path / "summary.json", notices),
         model=_json(path / "model" / "config.json", notices) or _json(path / "base" / "config.json", notices),
         recipe_text=_text(path / "recipe.toml", notices),
@@ -74,17 +74,24 @@ def _headers(path: Path) -> list[Record]:
     return [line for line in read_lines(path) if isinstance(line, dict) and "started" in line]
 
 
-def _json(path: Path, notices: list[str], read: Callable[[Path], Any] = read_json) -> Record:
+def _json(path: Path, notices: list[str]) -> Record:
     if not path.exists():
         return {}
     try:
-        value = read(path)
+        value = read_json(path)
     except FarthingError as problem:
         notices.append(_relative(problem, path))
         return {}
     if not isinstance(value, dict):
         notices.append(f"{path.name}: not a JSON object")
     return table(value)
+
+
+def _status(path: Path, notices: list[str]) -> Record:
+    """The status; a run that says it is running while nobody holds its lock was interrupted."""
+    status = _json(path / "status.json", notices)
+    dead = status.get("state") == "running" and not is_locked(path)
+    return {**status, "state": "interrupted"} if dead else status
 
 
 def _text(path: Path, notices: list[str]) -> str:
@@ -135,8 +142,11 @@ def _sound(entry: Entry) -> bool:
     return (
         all(number(value) is not None for value in numbers)
         and isinstance(entry.stage, str)
+        and isinstance(entry.kind, str)
         and entry.kind in KINDS
-        and all(kind in WASTE and number(seconds) is not None for kind, seconds in table(entry.waste).items())
+        and (entry.step is None or number(entry.step) is not None)
+        and isinstance(entry.waste, dict)
+        and all(kind in WASTE and number(seconds) is not None for kind, seconds in entry.waste.items())
     )
 
 

@@ -34,8 +34,18 @@ class Clock:
         self.ledger: list[dict[str, Any]] = [{"attempt": 1, "started": STARTED, "cores": CORES}]
 
     def phase(self, stage: str, kind: str, wall: float, step: int | None = None, **more: Any) -> None:
-        entry = {"attempt": 1, "stage": stage, "kind": kind, "step": step, "start_s": self.now,
-                 "wall_s": wall, "cpu_s": wall * 1.9, "tokens": 0, "flops": 0.0, "waste": {}}
+        entry = {
+            "attempt": 1,
+            "stage": stage,
+            "kind": kind,
+            "step": step,
+            "start_s": self.now,
+            "wall_s": wall,
+            "cpu_s": wall * 1.9,
+            "tokens": 0,
+            "flops": 0.0,
+            "waste": {},
+        }
         self.ledger.append(entry | more)
         self.now += wall
 
@@ -50,11 +60,20 @@ def interval(rate: float, n: int) -> list[float]:
 
 
 def evaluation(rate: float, samples: int = 4) -> dict[str, Any]:
-    return {"task": "countdown", "n": 500, "samples": samples, "pass@1": rate,
-            "pass@1_interval": interval(rate, 500), "pass@16": min(1.0, rate * 1.5 + 0.15),
-            "pass@16_interval": interval(min(1.0, rate * 1.5 + 0.15), 128), "cons@16": min(1.0, rate * 1.15),
-            "cons@16_interval": interval(min(1.0, rate * 1.15), 128), "mean_length": 96.0 - 30 * rate,
-            "truncated": 0.031 * (1 - rate), "unparsable": 0.052 * (1 - rate)}
+    return {
+        "task": "countdown",
+        "n": 500,
+        "samples": samples,
+        "pass@1": rate,
+        "pass@1_interval": interval(rate, 500),
+        "pass@16": min(1.0, rate * 1.5 + 0.15),
+        "pass@16_interval": interval(min(1.0, rate * 1.5 + 0.15), 128),
+        "cons@16": min(1.0, rate * 1.15),
+        "cons@16_interval": interval(min(1.0, rate * 1.15), 128),
+        "mean_length": 96.0 - 30 * rate,
+        "truncated": 0.031 * (1 - rate),
+        "unparsable": 0.052 * (1 - rate),
+    }
 
 
 def learned(step: int) -> float:
@@ -67,9 +86,18 @@ def pretrain(clock: Clock, rng: random.Random, steps: int) -> list[dict[str, Any
     for step in range(1, steps + 1):
         clock.phase("pretrain", "train", 0.9, step, tokens=10_000, flops=8.4e10)
         loss = 1.1 + 3.4 * math.exp(-step / 40) + rng.gauss(0, 0.03)
-        record = {"stage": "pretrain", "step": step, "time": clock.time, "loss": loss, "lr": 0.003,
-                  "grad_norm": 0.5 + rng.random() / 3, "num_tokens": step * 10_000, "mfu": 0.47,
-                  "tokens_per_second": 11_000 + rng.gauss(0, 200), "step_time": 0.9}
+        record = {
+            "stage": "pretrain",
+            "step": step,
+            "time": clock.time,
+            "loss": loss,
+            "lr": 0.003,
+            "grad_norm": 0.5 + rng.random() / 3,
+            "num_tokens": step * 10_000,
+            "mfu": 0.47,
+            "tokens_per_second": 11_000 + rng.gauss(0, 200),
+            "step_time": 0.9,
+        }
         if step % 20 == 0:
             record["heldout_loss"] = loss + 0.05
         records.append(record)
@@ -81,42 +109,82 @@ def grpo_record(clock: Clock, rng: random.Random, step: int) -> dict[str, Any]:
     seen = min(1.0, max(0.0, rate + rng.gauss(0, 0.035)))
     dead = min(1.0, max(0.0, (1 - rate) ** 8 + rate**8 + rng.gauss(0, 0.05)))
     length = 70 + 25 * math.exp(-step / 80) + 18 * rate + rng.gauss(0, 1.5)
-    times = {"generate": 0.55 + 0.002 * length + rng.random() * 0.06, "score": 0.03 + rng.random() * 0.01,
-             "train": 0.12 + 0.35 * (1 - dead) + rng.random() * 0.02, "other": 0.015}
+    times = {
+        "generate": 0.55 + 0.002 * length + rng.random() * 0.06,
+        "score": 0.03 + rng.random() * 0.01,
+        "train": 0.12 + 0.35 * (1 - dead) + rng.random() * 0.02,
+        "other": 0.015,
+    }
     for kind in ("generate", "score", "train"):
         tokens = int(256 * length) if kind != "score" else 0
-        waste = {"dead_groups": times[kind] * dead, "truncated": times[kind] * 0.03} if kind == "generate" else {}
+        waste = (
+            {"dead_groups": times[kind] * dead, "truncated": times[kind] * 0.03} if kind == "generate" else {}
+        )
         clock.phase("grpo", kind, times[kind], step, tokens=tokens, flops=tokens * 3.1e6, waste=waste)
     clock.now += times["other"]
-    return {"stage": "grpo", "step": step, "time": clock.time, "reward": seen + 0.1 * 0.97, "reward_std": 0.3,
-            "frac_reward_zero_std": dead, "pass_rate": seen, "completions/mean_length": length,
-            "completions/clipped_ratio": max(0.0, 0.03 * (1 - rate) + rng.gauss(0, 0.004)),
-            "completions/unparsable_ratio": max(0.0, 0.05 * (1 - rate) + rng.gauss(0, 0.006)),
-            "entropy": 0.75 - 0.35 * (step / (step + 90)) + rng.gauss(0, 0.012), "kl": 0.0004 * step,
-            "clip_ratio/region_mean": abs(rng.gauss(0.004, 0.002)), "grad_norm": abs(rng.gauss(0.4, 0.1)),
-            "lr": 6e-4, "step_time": sum(times.values()), **{f"time/{kind}": s for kind, s in times.items()},
-            "num_tokens": step * int(256 * 85), "tokens_per_second": 256 * length / times["generate"],
-            "mismatch/kl": abs(rng.gauss(1e-6, 2e-7)), "mismatch/ratio_max": 1.001,
-            "rewards/accuracy": seen, "rewards/format": 0.97}
+    return {
+        "stage": "grpo",
+        "step": step,
+        "time": clock.time,
+        "reward": seen + 0.1 * 0.97,
+        "reward_std": 0.3,
+        "frac_reward_zero_std": dead,
+        "pass_rate": seen,
+        "completions/mean_length": length,
+        "completions/clipped_ratio": max(0.0, 0.03 * (1 - rate) + rng.gauss(0, 0.004)),
+        "completions/unparsable_ratio": max(0.0, 0.05 * (1 - rate) + rng.gauss(0, 0.006)),
+        "entropy": 0.75 - 0.35 * (step / (step + 90)) + rng.gauss(0, 0.012),
+        "kl": 0.0004 * step,
+        "clip_ratio/region_mean": abs(rng.gauss(0.004, 0.002)),
+        "grad_norm": abs(rng.gauss(0.4, 0.1)),
+        "lr": 6e-4,
+        "step_time": sum(times.values()),
+        **{f"time/{kind}": s for kind, s in times.items()},
+        "num_tokens": step * (256 * 85),
+        "tokens_per_second": 256 * length / times["generate"],
+        "mismatch/kl": abs(rng.gauss(1e-6, 2e-7)),
+        "mismatch/ratio_max": 1.001,
+        "rewards/accuracy": seen,
+        "rewards/format": 0.97,
+    }
 
 
 def sample(rng: random.Random, problem: dict[str, Any], rate: float, chance: float) -> dict[str, Any]:
     a, b, c = problem["numbers"]
-    tries = [f"{a} + {b} = {a + b}, then {a + b} - {c} = {a + b - c}, that is not {problem['target']}.",
-             f"{a} x {b} = {a * b}, too far.", f"{b} - {c} = {b - c}, hmm, {b - c} + {a} = {a + b - c}."]
+    tries = [
+        f"{a} + {b} = {a + b}, then {a + b} - {c} = {a + b - c}, that is not {problem['target']}.",
+        f"{a} x {b} = {a * b}, too far.",
+        f"{b} - {c} = {b - c}, hmm, {b - c} + {a} = {a + b - c}.",
+    ]
     thinking = "\n".join(rng.choices(tries, k=rng.randint(1, 5)))
     common = {"advantage": 0.0, "error": None, "finish_reason": "stop", "tokens": 8 + len(thinking) // 3}
     if chance < 0.04:
-        return common | {"text": f"<think>{thinking}", "reward": 0.0, "correct": 0.0, "answer": None,
-                         "parts": {"accuracy": 0.0, "format": 0.0}, "finish_reason": "length", "tokens": 160}
+        return common | {
+            "text": f"<think>{thinking}",
+            "reward": 0.0,
+            "correct": 0.0,
+            "answer": None,
+            "parts": {"accuracy": 0.0, "format": 0.0},
+            "finish_reason": "length",
+            "tokens": 160,
+        }
     if chance < 0.09:
-        return common | {"text": f"<think>{thinking}</think> I do not know", "reward": 0.0, "correct": 0.0,
-                         "parts": {"accuracy": 0.0, "format": 0.0}, "answer": None}
+        return common | {
+            "text": f"<think>{thinking}</think> I do not know",
+            "reward": 0.0,
+            "correct": 0.0,
+            "parts": {"accuracy": 0.0, "format": 0.0},
+            "answer": None,
+        }
     right = rng.random() < rate
     answer = f"{a} + {b} - {c}" if right else f"{a} x {b} - {c}"
-    return common | {"text": f"<think>{thinking}</think>\n<answer>{answer}</answer>",
-                     "reward": 1.1 if right else 0.1, "correct": 1.0 if right else 0.0,
-                     "parts": {"accuracy": float(right), "format": 1.0}, "answer": answer.replace(" ", "")}
+    return common | {
+        "text": f"<think>{thinking}</think>\n<answer>{answer}</answer>",
+        "reward": 1.1 if right else 0.1,
+        "correct": 1.0 if right else 0.0,
+        "parts": {"accuracy": float(right), "format": 1.0},
+        "answer": answer.replace(" ", ""),
+    }
 
 
 def group(rng: random.Random, step: int) -> dict[str, Any]:
@@ -130,8 +198,10 @@ def group(rng: random.Random, step: int) -> dict[str, Any]:
     spread = math.sqrt(sum((one["reward"] - mean) ** 2 for one in samples) / len(samples)) or 1.0
     for one in samples:
         one["advantage"] = (one["reward"] - mean) / spread
-    prompt = (f"<|user|>Use the numbers {numbers[0]}, {numbers[1]} and {numbers[2]}, each exactly once, with "
-              f"+ - x and : to make {problem['target']}.<|end|>\n<|assistant|>")
+    prompt = (
+        f"<|user|>Use the numbers {numbers[0]}, {numbers[1]} and {numbers[2]}, each exactly once, with "
+        f"+ - x and : to make {problem['target']}.<|end|>\n<|assistant|>"
+    )
     return {"stage": "grpo", "step": step, "problem": problem, "prompt": prompt, "samples": samples}
 
 
@@ -143,8 +213,12 @@ def grpo(clock: Clock, rng: random.Random, steps: int) -> tuple[list[dict[str, A
             rate = min(1.0, learned(step) - 0.01 + rng.gauss(0, 0.008))
             low, high = interval(rate, 256)
             clock.phase("grpo", "evaluate", 2.0, step, tokens=90_000, flops=2.8e11)
-            record |= {"eval/pass@1": rate, "eval/pass@1_low": low, "eval/pass@1_high": high,
-                       "eval/mean_length": record["completions/mean_length"]}
+            record |= {
+                "eval/pass@1": rate,
+                "eval/pass@1_low": low,
+                "eval/pass@1_high": high,
+                "eval/mean_length": record["completions/mean_length"],
+            }
         records.append(record)
         if step % 6 == 0 or step == 1:
             samples.extend(group(rng, step) for _ in range(2))
@@ -171,7 +245,13 @@ def write_run(path: Path, *, steps: int = 240, pretrain_steps: int = 200, seed: 
     stages["grpo"] = {"state": "finished", "step": steps, "steps": steps}
     documents = {
         "config.json": {"fingerprint": "9f" * 32, "recipe": RECIPE, "version": "0.1.0", "created": STARTED},
-        "status.json": {"state": "finished", "stage": "final_eval", "attempt": 1, "stages": stages, "message": ""},
+        "status.json": {
+            "state": "finished",
+            "stage": "final_eval",
+            "attempt": 1,
+            "stages": stages,
+            "message": "",
+        },
         "summary.json": summary(clock, steps),
     }
     for name, document in documents.items():
@@ -182,12 +262,21 @@ def write_run(path: Path, *, steps: int = 240, pretrain_steps: int = 200, seed: 
 
 def summary(clock: Clock, steps: int) -> dict[str, Any]:
     wall = clock.now
-    return {"stages": RECIPE["stages"], "evaluations": {"base": evaluation(0.065), "final": evaluation(learned(steps))},
-            "control": evaluation(0.112), "wall_s": wall, "tokens": sum(e.get("tokens", 0) for e in clock.ledger),
-            "flops": sum(e.get("flops", 0) for e in clock.ledger),
-            "cost": {"money": wall / 3600 * CORES * PRICE, "currency": "EUR", "cores": CORES,
-                     "price_per_core_hour": PRICE},
-            "hardware": {"processor": "Imaginary CPU @ 3 GHz", "cores": CORES}}
+    return {
+        "stages": RECIPE["stages"],
+        "evaluations": {"base": evaluation(0.065), "final": evaluation(learned(steps))},
+        "control": evaluation(0.112),
+        "wall_s": wall,
+        "tokens": sum(e.get("tokens", 0) for e in clock.ledger),
+        "flops": sum(e.get("flops", 0) for e in clock.ledger),
+        "cost": {
+            "money": wall / 3600 * CORES * PRICE,
+            "currency": "EUR",
+            "cores": CORES,
+            "price_per_core_hour": PRICE,
+        },
+        "hardware": {"processor": "Imaginary CPU @ 3 GHz", "cores": CORES},
+    }
 
 
 @pytest.fixture(scope="session")

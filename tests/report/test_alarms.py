@@ -30,14 +30,20 @@ def test_the_fixture_run_is_healthy(run_dir: Path) -> None:
     ("changes", "panel", "words"),
     [
         ({"entropy": 0.001}, "entropy", "Entropy has collapsed to 0.001"),
-        ({"frac_reward_zero_std": 0.95}, "dead", "95% of the groups teach nothing: the problems may be too hard"),
+        (
+            {"frac_reward_zero_std": 0.95},
+            "dead",
+            "95% of the groups teach nothing: the problems may be too hard",
+        ),
         ({"frac_reward_zero_std": 0.95, "pass_rate": 0.99}, "dead", "too easy"),
         ({"completions/clipped_ratio": 0.5}, "endings", "50% of the completions are truncated"),
         ({"completions/unparsable_ratio": 0.3}, "endings", "30% of the completions are unparsable"),
         ({"mismatch/kl": 0.2}, "mismatch", "Sampler and learner disagree"),
     ],
 )
-def test_each_trouble_has_its_alarm(tmp_path: Path, changes: dict[str, float], panel: str, words: str) -> None:
+def test_each_trouble_has_its_alarm(
+    tmp_path: Path, changes: dict[str, float], panel: str, words: str
+) -> None:
     (alarm,) = sounding(tmp_path, records(**changes))
     assert (alarm["panel"], alarm["stage"]) == (panel, "grpo")
     assert words in alarm["text"]
@@ -74,7 +80,11 @@ def test_a_gradient_spike_is_measured_against_its_median(tmp_path: Path) -> None
 def test_a_fall_counts_when_the_intervals_part(tmp_path: Path, last: float, count: int) -> None:
     falling = records()
     for place, rate in ((9, 0.5), (29, last)):
-        falling[place] |= {"eval/pass@1": rate, "eval/pass@1_low": rate - 0.05, "eval/pass@1_high": rate + 0.05}
+        falling[place] |= {
+            "eval/pass@1": rate,
+            "eval/pass@1_low": rate - 0.05,
+            "eval/pass@1_high": rate + 0.05,
+        }
     found = sounding(tmp_path, falling)
     assert len(found) == count
     assert all("fell from 50.0% at step 10 to 30.0%" in alarm["text"] for alarm in found)
@@ -94,6 +104,8 @@ def test_a_failed_run_says_why(tmp_path: Path) -> None:
 def test_a_ledger_that_does_not_balance_is_an_alarm(tmp_path: Path) -> None:
     phase = {"attempt": 1, "stage": "grpo", "kind": "train", "step": 1, "wall_s": 10.0}
     lines = [phase | {"start_s": 0.0}, phase | {"start_s": 5.0}]
-    (tmp_path / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (tmp_path / "ledger.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
     (alarm,) = alarms(read_run(tmp_path))
     assert alarm["text"].startswith("The ledger does not balance")

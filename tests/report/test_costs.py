@@ -17,7 +17,13 @@ def test_rows_add_up_to_the_total(run_dir: Path) -> None:
     for rows in (cost["by_stage"], cost["by_kind"]):
         for key in ("wall_s", "cpu_s", "tokens", "flops", "money"):
             assert sum(row[key] for row in rows) == pytest.approx(cost["total"][key])
-    assert {row["name"] for row in cost["by_stage"]} == {"tokenizer", "pretrain", "base_eval", "grpo", "final_eval"}
+    assert {row["name"] for row in cost["by_stage"]} == {
+        "tokenizer",
+        "pretrain",
+        "base_eval",
+        "grpo",
+        "final_eval",
+    }
 
 
 def test_money_is_core_hours_times_price(run_dir: Path) -> None:

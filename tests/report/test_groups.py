@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from farthing.report.gather import gather
-from farthing.report.groups import VERDICTS, blocks, browsable, outcomes, present_sample, problems, title, verdict
+from farthing.report.groups import (
+    VERDICTS,
+    blocks,
+    browsable,
+    outcomes,
+    present_sample,
+    problems,
+    title,
+    verdict,
+)
 from farthing.report.reading import read_run
 
 
@@ -99,7 +108,9 @@ def write_groups(folder: Path, groups: list[tuple[int, dict[str, Any], list[floa
          "samples": [sample(correct=value) for value in rates]}
         for step, problem, rates in groups
     ]  # fmt: skip
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "samples.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
 
 
 def test_problems_are_solved_learning_or_hopeless(tmp_path: Path) -> None:

@@ -55,11 +55,18 @@ def test_a_gain_that_chance_explains_has_zero_inside() -> None:
 def test_a_control_may_be_an_evaluation_or_a_summary(tmp_path: Path, control: dict[str, Any]) -> None:
     summary = {"evaluations": {"final": rated(0.5), "base": rated(0.1)}, "control": control}
     rows = evaluations(RunFiles(tmp_path, summary=summary))
-    assert [(row["model"], row["pass@1"]) for row in rows] == [("base", 0.1), ("control", 0.2), ("final", 0.5)]
+    assert [(row["model"], row["pass@1"]) for row in rows] == [
+        ("base", 0.1),
+        ("control", 0.2),
+        ("final", 0.5),
+    ]
 
 
 def test_evaluations_by_stage_and_taskset_become_rows(tmp_path: Path) -> None:
-    tree = {"zero": {"countdown": rated(0.3), "words": rated(0.2) | {"task": "words"}}, "base": {"countdown": rated(0.1)}}
+    tree = {
+        "zero": {"countdown": rated(0.3), "words": rated(0.2) | {"task": "words"}},
+        "base": {"countdown": rated(0.1)},
+    }
     rows = evaluations(RunFiles(tmp_path, summary={"evaluations": tree}))
     assert [(row["model"], row["task"]) for row in rows] == [
         ("base", "countdown"), ("zero", "countdown"), ("zero", "words")

@@ -42,7 +42,9 @@ def test_a_torn_last_line_costs_only_itself(make_run: Maker, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["config.json", "status.json", "summary.json"])
-def test_a_damaged_document_is_named_and_costs_only_itself(make_run: Maker, tmp_path: Path, name: str) -> None:
+def test_a_damaged_document_is_named_and_costs_only_itself(
+    make_run: Maker, tmp_path: Path, name: str
+) -> None:
     path = make_run(tmp_path / "run", steps=3, pretrain_steps=2)
     (path / name).write_text('{"stages": [', encoding="utf-8")
     run = read_run(path)
@@ -61,8 +63,17 @@ def test_a_damaged_middle_is_named_with_its_line(make_run: Maker, tmp_path: Path
 
 
 def test_records_of_another_shape_are_counted_and_left_out(tmp_path: Path) -> None:
-    lines = [{"stage": "grpo", "step": 1, "reward": 0.5}, {"step": 2}, {"stage": "grpo"}, [1, 2], "text", None]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    lines = [
+        {"stage": "grpo", "step": 1, "reward": 0.5},
+        {"step": 2},
+        {"stage": "grpo"},
+        [1, 2],
+        "text",
+        None,
+    ]
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
     run = read_run(tmp_path)
     assert len(run.metrics) == 1
     assert run.notices == ["metrics.jsonl: 5 records of an unknown shape left out"]
@@ -88,14 +99,18 @@ def test_working_time_leaves_out_the_hours_between_attempts(tmp_path: Path) -> N
         {"attempt": 2, "started": 9000.0, "cores": 2},
         {"attempt": 2, "stage": "grpo", "kind": "train", "step": 2, "start_s": 0.0, "wall_s": 30.0},
     ]
-    (tmp_path / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (tmp_path / "ledger.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
     working = elapsed(read_run(tmp_path))
     assert [working(time) for time in (1000.0, 1060.0, 9000.0, 9030.0)] == [0.0, 60.0, 60.0, 90.0]
 
 
 def test_working_time_without_a_ledger_begins_at_the_first_metric(tmp_path: Path) -> None:
     lines = [{"stage": "a", "step": n, "time": 500.0 + n} for n in (1, 2)]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
     working = elapsed(read_run(tmp_path))
     assert (working(501.0), working(502.0)) == (0.0, 1.0)
 
