@@ -192,7 +192,8 @@ def _normalizer(model: Model) -> dict[str, Any]:
         charsmap = base64.b64encode(model.charsmap).decode("ascii")
         steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if model.tidy_spaces:
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        # Spaces only: a line break is a character like any other.
+        steps.append({"type": "Replace", "pattern": {"Regex": r"\A +| +\z"}, "content": ""})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     if model.dummy_prefix:
         steps.append({"type": "Prepend", "prepend": "▁"})
