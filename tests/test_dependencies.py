@@ -12,9 +12,16 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(PYPROJECT)["project"]
 
 # Distributions whose import has another name.
-IMPORTED_AS = {"math-verify": "math_verify", "reasoning-gym": "reasoning_gym", "tensorboard": "torch"}
-# pydantic's own core, whose error type is part of its interface.
-COMES_WITH = {"pydantic_core": "pydantic", "latex2sympy2_extended": "math-verify", "sympy": "math-verify"}
+IMPORTED_AS = {"math-verify": "math_verify", "reasoning-gym": "reasoning_gym"}
+# Tests that want more than dev installs skip without it, and say so.
+WELCOME = {"playwright"}
+# What a declared library brings along and shows in its interface.
+COMES_WITH = {
+    "pydantic_core": "pydantic",
+    "regex": "transformers",
+    "latex2sympy2_extended": "math-verify",
+    "sympy": "math-verify",
+}
 
 
 def distribution(requirement: str) -> str:
@@ -29,16 +36,16 @@ def declared(*extras: str) -> set[str]:
     return {distribution(line) for line in lines}
 
 
-def third_party_imports() -> dict[str, list[str]]:
+def third_party_imports(folder: Path = PACKAGE) -> dict[str, list[str]]:
     """Top-level name of each foreign library -> the modules that import it."""
     found: dict[str, list[str]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]
             for name in {name.split(".")[0] for name in names} - {"farthing", *sys.stdlib_module_names}:
-                found.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+                found.setdefault(name, []).append(str(path.relative_to(folder)))
     return found
 
 
@@ -48,20 +55,32 @@ def test_every_import_is_declared() -> None:
     assert not undeclared
 
 
+def test_the_tests_import_what_dev_installs() -> None:
+    beside = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    known = {IMPORTED_AS.get(name, name) for name in declared("dev")} | set(COMES_WITH) | beside | WELCOME
+    unknown = {
+        name: where for name, where in third_party_imports(ROOT / "tests").items() if name not in known
+    }
+    assert not unknown
+
+
 def test_every_core_dependency_is_imported() -> None:
     used = set(third_party_imports())
     idle = [name for name in declared() if IMPORTED_AS.get(name, name) not in used]
     assert not idle
 
 
-def test_every_line_names_a_module_that_exists_and_imports_it() -> None:
+def test_every_line_names_a_module_that_exists_and_needs_it() -> None:
     lines = re.findall(r'^    "([^"]+)",\s*# (\S+\.py)', PYPROJECT, flags=re.M)
     assert {distribution(requirement) for requirement, _ in lines} >= declared()
     for requirement, module in lines:
         name = distribution(requirement)
-        if (PACKAGE / module).parent.is_dir():
-            importers = third_party_imports().get(IMPORTED_AS.get(name, name), [])
-            assert module in importers, f"{name} is said to be for {module}; it is imported by {importers}"
+        path = PACKAGE / module
+        if path.parent.is_dir():
+            # Extras are imported by name when they are asked for, so the name is looked for in the text.
+            assert re.search(rf"\b{IMPORTED_AS.get(name, name)}\b", path.read_text()), (
+                f"{module} has no {name}"
+            )
 
 
 def test_the_pinned_torch_is_one_that_we_say_we_work_with() -> None:
