@@ -39,6 +39,11 @@ class Slots:
     def num_slots(self) -> int:
         return self.keys.shape[1]
 
+    def of(self, layer: int, value_channels: int) -> tuple[Tensor, Tensor]:
+        """One layer's keys [S, K, T, D] and values [S, K, T, V]; latents are both, so there the values are a view."""
+        keys, values = self.keys[layer], self.values[layer]
+        return keys, values if values.shape[-1] else keys[..., :value_channels]
+
     def reserve(self, num_slots: int, num_tokens: int) -> None:
         """Room for `num_slots` sequences of `num_tokens` (rounded up to whole buckets); contents are kept.
 
@@ -106,7 +111,7 @@ class DecodeAttend:
         return Span(start, end, stop, num_keys, mask.repeat_interleave(heads, dim=0).unsqueeze(1))
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        store_k, store_v = self.slots.keys[layer], self.slots.values[layer]
+        store_k, store_v = self.slots.of(layer, values.shape[-1])
         store_k[self.rows, :, self.positions] = keys[: self.num_rows, 0].to(store_k.dtype)
         store_v[self.rows, :, self.positions] = values[: self.num_rows, 0].to(store_v.dtype)
         if len(self.spans) == 1:
@@ -142,7 +147,7 @@ class PrefillAttend:
         self.sources = [row for row, home in enumerate(homes) for _ in home]
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        store_k, store_v = self.slots.keys[layer], self.slots.values[layer]
+        store_k, store_v = self.slots.of(layer, values.shape[-1])
         keys, values = keys.transpose(1, 2), values.transpose(1, 2)
         store_k[self.targets, :, self.start : self.end] = keys[self.sources].to(store_k.dtype)
         store_v[self.targets, :, self.start : self.end] = values[self.sources].to(store_v.dtype)
