@@ -40,7 +40,7 @@ def _out_of_reach(model: Mapping[str, Any], control: set[str]) -> Definition:
     # The byte-level alphabet spells "<｜User｜>" in other characters; both spellings count.
     spelled = control | {token_text(token.encode("utf-8")) for token in control}
     if not isinstance(vocab, dict) or spelled.isdisjoint(vocab):
-        return dict(model)
+        return model
     # The model itself names its unknown token, which steers nothing.
     hidden = control - {model.get("unk_token")}
     edited = {**model, "vocab": {_hidden(piece, hidden): number for piece, number in vocab.items()}}

@@ -1,4 +1,4 @@
-"""The regions of an assistant turn: thinking, answer and plain text, found while the text is still coming.
+"""The regions of an assistant turn: thinking, answer, tool calls and plain text, found while the text is coming.
 
 The format reward, the server and the page use this one parser, so they cannot disagree. What it finds depends only
 on the whole text, never on how it was cut into pieces. There is no nesting: a tag counts where it makes sense
@@ -7,17 +7,20 @@ on the whole text, never on how it was cut into pieces. There is no nesting: a t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Region = Literal["thinking", "answer", "text"]
+Region = Literal["thinking", "answer", "tool_call", "text"]
 
 # From each region, the tags that mean something there and the region that begins behind them.
 _MOVES: dict[Region, dict[str, Region]] = {
-    "text": {"<think>": "thinking", "<answer>": "answer"},
+    "text": {"<think>": "thinking", "<answer>": "answer", "<tool_call>": "tool_call"},
     "thinking": {"</think>": "text"},
     "answer": {"</answer>": "text"},
+    "tool_call": {"</tool_call>": "text"},
 }
+_WITHOUT_TOOLS = {tag: region for tag, region in _MOVES["text"].items() if region != "tool_call"}
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
@@ -54,11 +57,12 @@ class Block:
 class RegionParser:
     """Feed the turn in pieces of any size; each call returns what became certain, as (region, text) pairs.
 
-    `start_in_thinking`: the prompt ended with an opened think block, so the turn begins inside it. `blocks` holds
-    everything so far; each tag begins a new one.
+    `start_in_thinking`: the prompt ended with an opened think block, so the turn begins inside it. `tools`: tool calls
+    are a region too; without it their tags are text. `blocks` holds everything so far; each tag begins a new one.
     """
 
-    def __init__(self, start_in_thinking: bool = False) -> None:
+    def __init__(self, start_in_thinking: bool = False, *, tools: bool = False) -> None:
+        self._moves: dict[Region, dict[str, Region]] = _MOVES if tools else {**_MOVES, "text": _WITHOUT_TOOLS}
         self.blocks: list[Block] = [Block("thinking" if start_in_thinking else "text")]
         self._pending = ""
 
@@ -71,13 +75,13 @@ class RegionParser:
         """Parse `piece`; text that may be the beginning of a tag is held back until that is decided."""
         text = self._pending + piece
         out: list[tuple[Region, str]] = []
-        while (found := _next_tag(text, self.region)) is not None:
+        while (found := _next_tag(text, self._moves[self.region])) is not None:
             at, tag = found
             self._emit(out, text[:at])
             self.blocks[-1].closed = True
-            self.blocks.append(Block(_MOVES[self.region][tag]))
+            self.blocks.append(Block(self._moves[self.region][tag]))
             text = text[at + len(tag) :]
-        sure = len(text) - _undecided(text, self.region)
+        sure = len(text) - _undecided(text, self._moves[self.region])
         self._emit(out, text[:sure])
         self._pending = text[sure:]
         return out
@@ -122,14 +126,13 @@ def _well_formed(blocks: list[Block], rest: str) -> bool:
     )
 
 
-def _next_tag(text: str, region: Region) -> tuple[int, str] | None:
-    places = [(text.find(tag), tag) for tag in _MOVES[region]]
+def _next_tag(text: str, tags: Iterable[str]) -> tuple[int, str] | None:
+    places = [(text.find(tag), tag) for tag in tags]
     return min((place for place in places if place[0] >= 0), default=None)
 
 
-def _undecided(text: str, region: Region) -> int:
-    """How many characters at the end of `text` may still become a tag that means something in `region`."""
-    tags = tuple(_MOVES[region])
+def _undecided(text: str, tags: Iterable[str]) -> int:
+    """How many characters at the end of `text` may still become one of `tags`."""
     longest = min(len(text), max(map(len, tags)) - 1)
     for size in range(longest, 0, -1):
         if any(tag.startswith(text[-size:]) for tag in tags):

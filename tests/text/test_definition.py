@@ -1,8 +1,10 @@
 """Vocabularies of other makes: control tokens stay out of reach, and a space is put in front only at the start."""
 
+import json
 from typing import Any
 
 import pytest
+import tokenizers as library
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,6 +139,26 @@ def test_where_a_space_is_put_in_front(
         for position in ("start", "after_control", "after_text")
     ]
     assert found == [start, after_control, after_text]
+
+
+def test_a_model_that_spells_no_control_token_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocab = {piece: number for number, piece in enumerate([*ALPHABET, "aa", "<unk>"])}
+    numbered = {**vocab, **{token: len(vocab) + index for index, token in enumerate(CONTROL)}}
+    model = {"type": "BPE", "unk_token": "<unk>", "vocab": vocab, "merges": []}
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}
+    tokenizer = Tokenizer(
+        {"version": "1.0", "added_tokens": added(numbered), "model": model, "pre_tokenizer": metaspace}
+    )
+    text = "aa <think>[INST]</s>x"
+    pieces = ["▁", "aa", "▁", *"<think>[INST]</s>x"]
+    assert tokenizer.encode(text) == [vocab[piece] for piece in pieces]
+    assert tokenizer.encode(text, position="after_text") == [vocab[piece] for piece in pieces[1:]]
+    shared = tokenizer.encode(text)
+    apart = Tokenizer(tokenizer.definition)
+    monkeypatch.setattr(
+        apart, "_variant", lambda definition: library.Tokenizer.from_str(json.dumps(definition))
+    )
+    assert apart.encode(text) == shared
 
 
 def test_ids_with_gaps_are_entered_in_the_model() -> None:

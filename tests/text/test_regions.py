@@ -90,6 +90,17 @@ def test_split(text: str, expected: Regions) -> None:
     assert split(text) == expected
 
 
+def test_tool_calls_are_a_region_where_they_are_asked_for() -> None:
+    text = '<think>a</think>so<tool_call>{"name": "<answer>"}</tool_call>'
+    parser = RegionParser(tools=True)
+    assert [*parser.feed(text), *parser.finish()] == [
+        ("thinking", "a"),
+        ("text", "so"),
+        ("tool_call", '{"name": "<answer>"}'),
+    ]
+    assert RegionParser().feed("<tool_call>x") == [("text", "<tool_call>x")]
+
+
 def test_a_turn_that_the_prompt_opened() -> None:
     assert split("a</think><answer>b</answer>", start_in_thinking=True) == Regions("a", "b", "", True)
     assert split("never mind", start_in_thinking=True) == Regions("never mind", None, "", False)
