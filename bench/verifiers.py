@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from farthing.tasks.judge import Judge  # noqa: E402
+from farthing.tasks.judge import Judge, Limits  # noqa: E402
 from farthing.tasks.task import Score  # noqa: E402
 
 TABLE = ROOT / "tests" / "tasks" / "data" / "answers.tsv"
@@ -64,8 +64,10 @@ def read_table(path: Path = TABLE) -> list[Row]:
     return rows
 
 
-def judge(rows: Sequence[Row]) -> list[Score]:
-    """The score of every row, all calls of one verifier together as in training."""
+def judge(rows: Sequence[Row], seconds: float = 3.0) -> list[Score]:
+    """The score of every row, all calls of one verifier together as in training; `seconds` limits one
+    call."""
+    limits = Limits(seconds=seconds)
     scores: dict[int, Score] = {}
     groups: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
@@ -76,7 +78,7 @@ def judge(rows: Sequence[Row]) -> list[Score]:
         pairs = [
             (f"<think>\nhm\n</think>\n{rows[i].answer}", {"answer": rows[i].gold, **extra}) for i in members
         ]
-        judged = Judge(verifier, options=options, form="free").score_many(pairs)
+        judged = Judge(verifier, options=options, form="free", limits=limits).score_many(pairs)
         scores.update(zip(members, judged, strict=True))
     return [scores[i] for i in range(len(rows))]
 

@@ -26,6 +26,8 @@ class Gsm8kSettings(JsonlSettings):
 
 
 class Gsm8k(Jsonl):
+    """Grade-school word problems with whole-number answers."""
+
     name = "gsm8k"
     Settings = Gsm8kSettings
 
@@ -40,6 +42,8 @@ class MathSettings(JsonlSettings):
 
 
 class Math500(Jsonl):
+    """Competition mathematics, judged by algebra."""
+
     name = "math500"
     Settings = MathSettings
     default_columns: ClassVar[dict[str, str]] = {"question": "problem", "answer": "answer"}
@@ -63,6 +67,8 @@ class ChoiceSettings(JsonlSettings):
 
 
 class Choice(Jsonl):
+    """Multiple choice, answered by letter."""
+
     name = "choice"
     Settings = ChoiceSettings
     default_columns: ClassVar[dict[str, str]] = {

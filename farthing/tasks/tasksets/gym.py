@@ -20,7 +20,7 @@ from farthing.errors import TaskError
 from farthing.tasks.judge import Limits
 from farthing.tasks.sandbox import Outcome
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
-from farthing.tasks.tasksets.jsonl import PROMPTS, perturbed
+from farthing.tasks.tasksets.jsonl import PROMPTS
 from farthing.tasks.verifiers.format import Form, Reading, read
 
 HELD_OUT_BELOW = 26
@@ -86,7 +86,8 @@ class Gym(Taskset):
         return self._dressed(answer or "")
 
     def wrong(self, *, answer: str | None, **rest: Any) -> str | None:
-        return None if answer is None else self._dressed(perturbed(answer, []))
+        # Datasets forgive much ("not True" may contain "True"), so nothing near the right answer will do.
+        return None if answer is None else self._dressed("zxq")
 
     def _dressed(self, answer: str) -> str:
         body = {"tags": f"<answer>{answer}</answer>", "boxed": f"\\boxed{{{answer}}}", "free": answer}
@@ -151,9 +152,17 @@ def _chunk(name: str, config: str, seed: int) -> Any:
 
 
 def score_entry(dataset: str, config: str, seed: int, entry: int, answer: str) -> float:
-    """In the worker: the dataset's own marks, 0 to 1, for an answer to one of its entries."""
+    """In the worker: the dataset's own marks, 0 to 1, for an answer to one of its entries.
+
+    A ValueError means that the dataset cannot read the answer, which earns nothing; any other error is a
+    fault of the check and stays one.
+    """
     source = _chunk(dataset, config, seed + entry // _CHUNK * _SEED_STEP)
-    return float(source.score_answer(answer, source[entry % _CHUNK]))
+    asked = source[entry % _CHUNK]
+    try:
+        return float(source.score_answer(answer, asked))
+    except ValueError:
+        return 0.0
 
 
 def warm() -> None:

@@ -6,7 +6,8 @@ word alone says little ("no", "total", a name), so the words of a text are label
 probable sequence of languages when changing language costs `SWITCH` (Viterbi's algorithm). French, German
 and Italian are there as decoys, so that they are not taken for a neighbour.
 
-Numbers, formulas, single letters and LaTeX commands are no words. Two Chinese characters count as one word.
+Numbers, formulas, single letters, LaTeX commands and names (capitals inside a sentence) are no words. Two
+Chinese characters count as one word.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _LISTED = 0.5
 _ALPHABET = 64
 
 _WORD = re.compile(r"[\u3040-\u30ff]+|[\u3400-\u9fff\uf900-\ufaff]+|[^\W\d_]+(?:['’][^\W\d_]+)*")
-_NOT_PROSE = re.compile(r"\\[A-Za-z]+|</?\w+>|https?://\S+|\b\w*\d\w*\b")
+_NOT_PROSE = re.compile(r"\\[A-Za-z]+|</?\w+>|https?://\S+|(?a:\w*\d\w*)|(?<=[\w,] )[A-ZÀ-Þ][a-zß-ÿ]+")
 
 
 class _Spelling:
