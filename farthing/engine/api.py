@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length", "aborted"]
 
@@ -18,6 +18,8 @@ class SamplingParams:
 
     `temperature` 0 is greedy. `top_k` 0 and `top_p` 1.0 filter nothing. A token is a function of (logits, `seed`,
     position): equal seeds and equal prompts give equal completions, whatever else is being generated.
+    `top_logprobs`: how many of the likeliest tokens are reported beside each drawn one. `prompt_logprobs`: the
+    prompt's own tokens are scored too; such a prompt is computed whole, whatever is cached.
     """
 
     max_new_tokens: int = 256
@@ -26,6 +28,8 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int = 0
     stop_token_ids: tuple[int, ...] = ()
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -36,6 +40,29 @@ class SamplingParams:
             raise ValueError(f"top_p must lie in (0, 1], is {self.top_p}")
         if self.top_k < 0:
             raise ValueError(f"top_k must not be negative, is {self.top_k}")
+        if self.top_logprobs < 0:
+            raise ValueError(f"top_logprobs must not be negative, is {self.top_logprobs}")
+
+
+class Constraint(Protocol):
+    """A request's say in its own next token: biases, a grammar, a thought that has to end.
+
+    It is told every token that is drawn for it, in order, and asked to `shape` a distribution only while `shapes` is
+    true. Requests without one pay nothing for it.
+    """
+
+    @property
+    def shapes(self) -> bool:
+        """Whether the next distribution is to be changed."""
+        ...
+
+    def shape(self, logits_V: Any) -> None:
+        """Change a row of float32 logits in place; at least one token must stay possible."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """This token was drawn."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,13 +73,19 @@ class Request:
     prompt_ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     request_id: str = ""
+    constraint: Constraint | None = field(default=None, compare=False, repr=False)
+
+
+Top = tuple[tuple[int, float], ...]
+"""(token id, log-probability) of the likeliest tokens, best first."""
 
 
 @dataclass(frozen=True)
 class Completion:
     """`token_ids` includes the stop token that ended it. Both lists of log-probabilities have one entry per token:
     `logprobs` of the raw model at temperature 1, `sampling_logprobs` of the distribution the token was drawn from
-    (0.0 where the choice was greedy). `cached_tokens`: how much of the prompt was not computed again."""
+    (0.0 where the choice was greedy). `cached_tokens`: how much of the prompt was not computed again.
+    `prompt_logprobs` and `prompt_top`, where they were asked for, begin with the prompt's second token."""
 
     request_id: str
     token_ids: list[int]
@@ -61,16 +94,20 @@ class Completion:
     finish_reason: FinishReason
     policy_version: int
     cached_tokens: int = 0
+    prompt_logprobs: tuple[float, ...] = ()
+    prompt_top: tuple[Top, ...] = ()
 
 
 @dataclass(frozen=True)
 class TokenEvent:
-    """One token of one request, as it is drawn; `completion` is set on the last."""
+    """One token of one request, as it is drawn; `completion` is set on the last. `logprob` and `top` are of the raw
+    model at temperature 1."""
 
     request_id: str
     token_id: int
     logprob: float
     completion: Completion | None = None
+    top: Top = ()
 
 
 class Generator(Protocol):

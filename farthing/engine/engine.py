@@ -26,7 +26,8 @@ class Engine:
 
     `max_running`: sequences decoded together. `cache_tokens`: how many tokens of keys and values may be held.
     `prefill_tokens`: prompt tokens computed between two decode steps. `keep_prefixes`: finished sequences stay as
-    donors of their prefix until room is needed (chat turns); pointless where weights change every step.
+    donors of their prefix until room is needed (chat turns), at most `max_cold` of them: each holds a slot as long as
+    the longest sequence there is; pointless where weights change every step.
     `tokenizer` supplies the default stop token for requests that name none.
     """
 
@@ -39,12 +40,13 @@ class Engine:
         cache_tokens: int = 1 << 18,
         prefill_tokens: int = 4096,
         keep_prefixes: bool = False,
+        max_cold: int | None = None,
         cache_dtype: torch.dtype | None = None,
     ) -> None:
         self.model, self.tokenizer, self.policy_version = model, tokenizer, 0
         self._cache_dtype = cache_dtype
         pool = BlockPool(-(-cache_tokens // BLOCK_SIZE), BLOCK_SIZE)
-        self.scheduler = Scheduler(pool, max_running, prefill_tokens, keep_prefixes)
+        self.scheduler = Scheduler(pool, max_running, prefill_tokens, keep_prefixes, max_cold)
         self.runner = Runner(model, cache_dtype)
         self._arrivals = 0
 
@@ -93,7 +95,10 @@ class Engine:
         """Advance everything by one token; one event for each token drawn."""
         seats: list[tuple[str, int, float, Sequence]] = []
         done = {sequence: completion for sequence, completion in self._advance(seats)}
-        return [TokenEvent(name, token, logprob, done.get(sequence)) for name, token, logprob, sequence in seats]
+        return [
+            TokenEvent(name, token, logprob, done.get(sequence), sequence.top[-1] if sequence.top else ())
+            for name, token, logprob, sequence in seats
+        ]
 
     def _advance(self, seats: list[tuple[str, int, float, Sequence]] | None = None) -> list[tuple[Sequence, Completion]]:
         self._admit()
@@ -159,6 +164,8 @@ class Engine:
                 self.runner.unseat(sequence, keep_slot=self.scheduler.keep_cold)
                 self.scheduler.finish(sequence)
                 completions.append((sequence, self._completion(sequence, "stop" if by_stop else "length")))
+        if completions:
+            self._release_dropped()
         return completions
 
     def _completion(self, sequence: Sequence, reason: Any) -> Completion:
@@ -170,6 +177,8 @@ class Engine:
             reason,
             self.policy_version,
             sequence.cached_tokens,
+            tuple(sequence.prompt_logprobs),
+            tuple(sequence.prompt_top),
         )
 
     def check_integrity(self) -> None:

@@ -12,6 +12,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from farthing.engine.asked import ask, score_prompt, tell
 from farthing.engine.sampler import Drawn, Filters, sample, uniforms
 from farthing.engine.scheduler import Chunk, Sequence
 from farthing.engine.slots import ROW_QUANTUM, DecodeAttend, PrefillAttend, Slots, ordering, padded_rows
@@ -34,6 +35,7 @@ class Columns:
         self.temperature = np.ones(num_slots)
         self.top_k = np.zeros(num_slots, np.int64)
         self.top_p = np.ones(num_slots)
+        self.asks = np.zeros(num_slots, bool)
         self.stops = np.full((num_slots, num_stops), NO_TOKEN, np.int64)
         self.tokens = np.zeros((num_slots, capacity), np.int64)
         self.logprobs = np.zeros((num_slots, capacity), np.float32)
@@ -75,6 +77,7 @@ class Runner:
         c.limit[slot] = params.max_new_tokens - len(sequence.generated)
         c.seed[slot] = np.uint64(params.seed & 0xFFFFFFFFFFFFFFFF)
         c.temperature[slot], c.top_k[slot], c.top_p[slot] = params.temperature, params.top_k, params.top_p
+        c.asks[slot] = sequence.request.constraint is not None or params.top_logprobs > 0
         c.stops[slot] = NO_TOKEN
         c.stops[slot, : len(params.stop_token_ids)] = params.stop_token_ids
         if sequence.donor is not None and sequence.num_computed:
@@ -147,7 +150,12 @@ class Runner:
         attend = PrefillAttend(self.slots, homes, start, end - start)
         ids = torch.tensor([text[start:] for text in texts], dtype=torch.int64)
         positions = torch.arange(start, end).unsqueeze(0)
-        hidden = self.model.hidden(ids, positions, attend)[:, -1]
+        states = self.model.hidden(ids, positions, attend)
+        for row, same in enumerate(texts.values()):
+            for chunk in same:
+                if chunk.sequence.request.params.prompt_logprobs:
+                    score_prompt(self.model, states[row], chunk)
+        hidden = states[:, -1]
         for slots in homes:
             self.columns.length[slots] = end
         rows = [row for row, same in enumerate(texts.values()) for chunk in same if chunk.is_last]
@@ -176,9 +184,15 @@ class Runner:
 
     def _draw(self, logits: torch.Tensor, slots: np.ndarray) -> None:
         c = self.columns
+        asking = [(row, self.seated[slots[row]]) for row in np.flatnonzero(c.asks[slots]).tolist()]
         drawn: Drawn = sample(
-            logits, Filters(c.temperature[slots], c.top_k[slots], c.top_p[slots]), uniforms(c.seed[slots], c.length[slots])
+            logits,
+            Filters(c.temperature[slots], c.top_k[slots], c.top_p[slots]),
+            uniforms(c.seed[slots], c.length[slots]),
+            ask(logits, asking) if asking else None,
         )
+        if asking:
+            tell(logits, drawn.token_ids, asking)
         column = c.count[slots]
         c.last[slots] = c.tokens[slots, column] = drawn.token_ids.numpy()
         c.logprobs[slots, column] = drawn.logprobs.numpy()

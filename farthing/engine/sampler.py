@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
+LOWEST_TEMPERATURE = 1e-6
 
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -56,18 +57,22 @@ class Drawn:
     sampling_logprobs: Tensor
 
 
-def sample(logits_NV: Tensor, filters: Filters, uniform_N: np.ndarray) -> Drawn:
-    """Draw one token a row by inverting the cumulative distribution at `uniform_N`."""
+def sample(logits_NV: Tensor, filters: Filters, uniform_N: np.ndarray, wanted_NV: Tensor | None = None) -> Drawn:
+    """Draw one token a row by inverting the cumulative distribution at `uniform_N`.
+
+    `wanted_NV`: logits to draw from instead, where requests have a say in them; `logprobs` stay the raw model's.
+    """
     raw_NV = torch.log_softmax(logits_NV.float(), dim=-1)
-    shaped_NV = raw_NV if filters.is_plain else _shape(raw_NV, filters)
+    base_NV = raw_NV if wanted_NV is None else torch.log_softmax(wanted_NV, dim=-1)
+    shaped_NV = base_NV if filters.is_plain else _shape(base_NV, filters)
     cumulative_NV = shaped_NV.exp().cumsum(dim=-1, dtype=torch.float64)
     threshold_N1 = torch.from_numpy(uniform_N).to(logits_NV.device).unsqueeze(-1) * cumulative_NV[:, -1:]
     token_N1 = torch.searchsorted(cumulative_NV, threshold_N1, right=True).clamp_(max=logits_NV.shape[-1] - 1)
     greedy = torch.from_numpy(filters.temperature == 0).to(logits_NV.device)
     if not filters.is_plain and bool(greedy.any()):
-        token_N1 = torch.where(greedy.unsqueeze(-1), raw_NV.argmax(dim=-1, keepdim=True), token_N1)
+        token_N1 = torch.where(greedy.unsqueeze(-1), base_NV.argmax(dim=-1, keepdim=True), token_N1)
     logprobs = raw_NV.gather(-1, token_N1).squeeze(-1)
-    if filters.is_plain:
+    if filters.is_plain and wanted_NV is None:
         return Drawn(token_N1.squeeze(-1), logprobs, logprobs)
     drawn = shaped_NV.gather(-1, token_N1).squeeze(-1).masked_fill(greedy, 0.0)
     return Drawn(token_N1.squeeze(-1), logprobs, drawn)
@@ -75,7 +80,9 @@ def sample(logits_NV: Tensor, filters: Filters, uniform_N: np.ndarray) -> Drawn:
 
 def _shape(raw_NV: Tensor, filters: Filters) -> Tensor:
     """Log-probabilities after temperature, then top-k, then top-p, renormalised; greedy rows pass unchanged."""
-    temperature = torch.from_numpy(np.where(filters.temperature == 0, 1.0, filters.temperature)).to(raw_NV)
+    # Below the bound float32 has no quotient, and the draw has long been greedy.
+    bounded = np.maximum(filters.temperature, LOWEST_TEMPERATURE)
+    temperature = torch.from_numpy(np.where(filters.temperature == 0, 1.0, bounded)).to(raw_NV)
     shaped = torch.log_softmax(raw_NV / temperature.unsqueeze(-1), dim=-1)
     if (filters.top_k == 0).all() and (filters.top_p == 1).all():
         return shaped

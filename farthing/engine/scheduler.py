@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from farthing.engine.api import Request
+from farthing.engine.api import Request, Top
 from farthing.engine.blocks import BlockPool
 from farthing.errors import EngineError
 
@@ -30,6 +30,9 @@ class Sequence:
     num_computed: int = 0
     donor: Sequence | None = None
     cached_tokens: int = 0
+    top: list[Top] = field(default_factory=list)
+    prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top: list[Top] = field(default_factory=list)
 
     @property
     def token_ids(self) -> list[int]:
@@ -55,9 +58,11 @@ class Chunk:
 
 
 class Scheduler:
-    def __init__(self, pool: BlockPool, max_running: int, prefill_tokens: int, keep_cold: bool) -> None:
+    def __init__(
+        self, pool: BlockPool, max_running: int, prefill_tokens: int, keep_cold: bool, max_cold: int | None = None
+    ) -> None:
         self.pool, self.max_running, self.prefill_tokens = pool, max_running, prefill_tokens
-        self.keep_cold = keep_cold
+        self.keep_cold, self.max_cold = keep_cold, max_cold
         self.waiting: deque[Sequence] = deque()
         self.prefilling: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -83,10 +88,13 @@ class Scheduler:
             return None
         sequence = self.waiting[0]
         tokens = sequence.token_ids
-        shared = self.pool.match(tokens[:-1])
+        shared = [] if sequence.request.params.prompt_logprobs else self.pool.match(tokens[:-1])
         needed = self.pool.blocks_for(len(tokens) + 1) - len(shared)
         if needed > self.pool.num_free and not self._thaw(needed, shared):
-            return None
+            # What it would share stands in its own way. Those who run will make room; where nobody does, it goes too.
+            if self.running or self.prefilling or not self._thaw(needed + len(shared), []):
+                return None
+            shared, needed = [], needed + len(shared)
         self.waiting.popleft()
         self._seat(sequence, shared, needed)
         self.prefilling.append(sequence)
@@ -167,6 +175,8 @@ class Scheduler:
         if self.keep_cold:
             self.pool.publish(sequence.table, sequence.token_ids[:-1], sequence)
             self.cold.append(sequence)
+            while self.max_cold is not None and len(self.cold) > self.max_cold:
+                self.drop_cold(self.cold[0])
             return True
         self._release(sequence)
         return False
