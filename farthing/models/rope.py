@@ -16,7 +16,7 @@ from farthing.models.config import RopeConfig
 
 def inverse_frequencies(rope: RopeConfig, rotary_dim: int) -> Tensor:
     """float32 [R/2]: radians per position of each channel pair."""
-    exponents = torch.arange(0, rotary_dim, 2, dtype=torch.float32) / rotary_dim
+    exponents = torch.arange(0, rotary_dim, 2, dtype=torch.float32, device="cpu") / rotary_dim
     plain = 1.0 / (rope.rope_theta**exponents)
     if rope.rope_type == "llama3":
         return _llama3(plain, rope)
@@ -39,7 +39,7 @@ def _yarn(plain: Tensor, rope: RopeConfig, rotary_dim: int) -> Tensor:
     `beta_slow` times are divided by `factor`, a linear ramp over channels in between (arXiv 2309.00071, 3.2)."""
     low = max(math.floor(_channel_of(rope.beta_fast, rope, rotary_dim)), 0)
     high = min(math.ceil(_channel_of(rope.beta_slow, rope, rotary_dim)), rotary_dim - 1)
-    ramp = (torch.arange(rotary_dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)
+    ramp = (torch.arange(rotary_dim // 2, dtype=torch.float32, device="cpu") - low) / max(high - low, 0.001)
     divided = ramp.clamp(0, 1)
     return plain / rope.factor * divided + plain * (1 - divided)
 
