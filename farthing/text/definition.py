@@ -33,7 +33,8 @@ def without_control(definition: Mapping[str, Any], control: set[str]) -> Definit
     }
 
 
-def _out_of_reach(model: Mapping[str, Any], control: set[str]) -> Definition:
+def _out_of_reach(model: Mapping[str, Any], control: set[str]) -> Mapping[str, Any]:
+    """The model with no way to a control token; the same object if there was none to begin with."""
     vocab = model.get("vocab")
     if isinstance(vocab, list):  # unigram: pieces with scores, ids are positions
         return {**model, "vocab": [[_hidden(piece, control), score] for piece, score in vocab]}

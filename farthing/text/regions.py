@@ -20,7 +20,10 @@ _MOVES: dict[Region, dict[str, Region]] = {
     "answer": {"</answer>": "text"},
     "tool_call": {"</tool_call>": "text"},
 }
-_WITHOUT_TOOLS = {tag: region for tag, region in _MOVES["text"].items() if region != "tool_call"}
+_WITHOUT_TOOLS: dict[Region, dict[str, Region]] = {
+    **_MOVES,
+    "text": {"<think>": "thinking", "<answer>": "answer"},
+}
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
@@ -62,7 +65,7 @@ class RegionParser:
     """
 
     def __init__(self, start_in_thinking: bool = False, *, tools: bool = False) -> None:
-        self._moves: dict[Region, dict[str, Region]] = _MOVES if tools else {**_MOVES, "text": _WITHOUT_TOOLS}
+        self._moves = _MOVES if tools else _WITHOUT_TOOLS
         self.blocks: list[Block] = [Block("thinking" if start_in_thinking else "text")]
         self._pending = ""
 

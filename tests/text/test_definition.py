@@ -149,8 +149,8 @@ def test_a_model_that_spells_no_control_token_is_shared(monkeypatch: pytest.Monk
     tokenizer = Tokenizer(
         {"version": "1.0", "added_tokens": added(numbered), "model": model, "pre_tokenizer": metaspace}
     )
-    text = "aa <think>[INST]</s>x"
-    pieces = ["▁", "aa", "▁", *"<think>[INST]</s>x"]
+    text = "xaa <think>[INST]</s>"
+    pieces = ["▁", "x", "aa", "▁", *"<think>[INST]</s>"]
     assert tokenizer.encode(text) == [vocab[piece] for piece in pieces]
     assert tokenizer.encode(text, position="after_text") == [vocab[piece] for piece in pieces[1:]]
     shared = tokenizer.encode(text)
