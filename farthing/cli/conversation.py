@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -11,6 +12,9 @@ from farthing.cli.models import Opened
 from farthing.cli.replies import Reply, chat_prompt, text_prompt
 from farthing.errors import EngineError, UserError
 from farthing.tasks import Taskset, load
+
+with suppress(ImportError):  # arrow keys and history in what is typed; not every Python has it
+    import readline  # noqa: F401
 
 _HELP = "Type a message · Enter alone asks a problem for you · /new starts over · /quit leaves · Ctrl-C stops a reply"
 _STYLES = {"thinking": "dim", "answer": "bold", "text": ""}

@@ -1,6 +1,7 @@
 """`farthing eval`: one model, one taskset, an honest number."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,7 @@ def evaluate(
         max_new_tokens=max_new_tokens or int(card.get("max_new_tokens", 512)),
         seed=seed,
     )
+    print(f"{directory}: {n} problems of {taskset.name}, {samples} samples each", file=sys.stderr)
     found = evaluate_model(directory, taskset, plan)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
