@@ -121,6 +121,9 @@ def from_dict(data: Mapping[str, Any], where: str) -> Recipe:
     _check_model(recipe.model, where)
     _check_order(recipe, where)
     tasks.load(recipe.task.name, **recipe.task.settings)
+    for stage in recipe.stages:
+        if isinstance(stage.config, PretrainConfig):
+            _check_corpus(stage.config, stage.name, recipe, where)
     return recipe
 
 
@@ -174,6 +177,16 @@ def _check_model(model: ModelSection, where: str) -> None:
         except (CheckpointError, RecipeError) as problem:
             said = str(problem).removeprefix("config.json: ")
             raise RecipeError(f"{where}: [model]: {said}") from None
+
+
+def _check_corpus(config: PretrainConfig, stage: str, recipe: Recipe, where: str) -> None:
+    # Imported here because it brings the tokenizers library, which most commands never need.
+    from farthing.data.sources import load_source
+
+    try:
+        load_source(config.corpus, recipe.task.settings, recipe.seed)
+    except RecipeError as problem:
+        raise RecipeError(f"{where}: [{stage}]: {problem}") from None
 
 
 def _check_order(recipe: Recipe, where: str) -> None:

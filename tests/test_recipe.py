@@ -96,6 +96,11 @@ def test_a_recipe_may_start_from_a_checkpoint() -> None:
         ({"task": None}, "missing table [task]"),
         ({"model": None}, "missing table [model]"),
         ({"pretrain": None}, '[pretrain]: missing key "corpus"'),
+        (
+            {"pretrain__corpus__source": "novels"},
+            "[pretrain]: corpus.source 'novels' is unknown; choose one of",
+        ),
+        ({"pretrain__corpus__lean": "x", "pretrain__corpus__leen": 1}, "[pretrain]: corpus: "),
         ({"seed": -1}, "seed = -1: should be greater than or equal to 0"),
         ({"sead": 1}, 'unknown key "sead"; did you mean "seed"?'),
         ({"tusk__name": "x"}, 'unknown table "tusk"; did you mean "task"?'),

@@ -39,6 +39,7 @@ class MetricsLog:
     """The metrics file of a run; every record goes to the file first and then to each sink.
 
     `extra` gives values to add to every record, such as the cost so far: {"cost/money": .., "cost/wall_s": ..}.
+    `about` is told to the sinks when a stage begins: {"currency": "EUR"}.
     """
 
     def __init__(
@@ -46,17 +47,20 @@ class MetricsLog:
         path: str | Path,
         sinks: Iterable[Sink] = (),
         extra: Callable[[], Mapping[str, float]] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self._file = JsonLines(path)
         self._sinks = list(sinks)
         self._extra = extra
+        self._about = dict(about or {})
 
     def begin(self, stage: str, *, kind: str, steps: int, step: int = 0, **about: Any) -> None:
         """Tell the sinks that `stage` begins (or goes on after `step`) and has `steps` steps; nothing is logged.
 
-        `about` may say more, such as currency = "EUR" for the live view.
+        `about` says more than the log's own `about`, or otherwise.
         """
-        record = {"stage": stage, "kind": kind, "step": step, "steps": steps, "time": time.time(), **about}
+        record = {"stage": stage, "kind": kind, "step": step, "steps": steps, "time": time.time()}
+        record |= self._about | about
         for sink in list(self._sinks):
             if isinstance(sink, StageSink):
                 self._guarded(sink, partial(sink.begin, record))

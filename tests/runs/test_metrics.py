@@ -85,8 +85,8 @@ def test_sinks_see_stages_and_records_and_a_broken_one_is_switched_off(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder()
-    log = MetricsLog(tmp_path / "m.jsonl", [Broken(), recorder])
-    log.begin("grpo", kind="grpo", steps=9, step=4, currency="EUR", time=5.0)
+    log = MetricsLog(tmp_path / "m.jsonl", [Broken(), recorder], about={"currency": "EUR", "time": 4.0})
+    log.begin("grpo", kind="grpo", steps=9, step=4, time=5.0)
     with caplog.at_level(logging.ERROR):
         first = log.log("grpo", 5, {"reward": 1.0})
         second = log.log("grpo", 6, {"reward": 2.0})

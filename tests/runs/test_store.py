@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,10 @@ CHILD = """
 import os, sys, time
 from farthing.runs.store import RunDir
 run = RunDir.open(sys.argv[1], {"name": "x"})
-if sys.argv[2] == "fork" and os.fork() == 0:
-    print("child", os.getpid(), flush=True)
-    time.sleep(60)
-    os._exit(0)
-print("open", run.attempt, flush=True)
+if sys.argv[2] == "plain":
+    os.write(1, b"0\\n")
+elif os.fork() == 0:
+    os.write(1, b"%d\\n" % os.getpid())
 time.sleep(60)
 """
 
@@ -53,22 +54,25 @@ def grows(key: str, old: Any, new: Any) -> bool:
     return key.startswith("cost.") or (key.endswith(".steps") and new > old)
 
 
-def started(path: Path, how: str) -> tuple[subprocess.Popen[str], list[str]]:
+@contextmanager
+def running(path: Path, how: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that has the run open, and the worker it forked (0 for "plain")."""
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(path), how],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
     )
-    assert process.stdout is not None
-    return process, [process.stdout.readline() for _ in range(2 if how == "fork" else 1)]
-
-
-def ended(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    worker = 0
+    with process:
+        try:
+            assert process.stdout is not None
+            worker = int(process.stdout.readline())
+            yield process, worker
+        finally:
+            process.kill()
+            if worker:
+                os.kill(worker, signal.SIGKILL)
 
 
 def test_a_new_run_has_everything_a_reader_needs(tmp_path: Path) -> None:
@@ -109,27 +113,21 @@ def test_a_run_in_use_is_refused_naming_the_process(tmp_path: Path) -> None:
 
 
 def test_another_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
-    process, _ = started(tmp_path, "plain")
-    try:
+    with running(tmp_path, "plain") as (process, _):
         assert is_locked(tmp_path)
         with pytest.raises(RunError, match=f"in use by process {process.pid};"):
             RunDir.open(tmp_path, {"name": "x"})
-    finally:
-        ended(process)
     assert read_status(tmp_path)["state"] == "interrupted"
     with RunDir.open(tmp_path, {"name": "x"}) as run:
         assert run.attempt == 2
 
 
 def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_parent(tmp_path: Path) -> None:
-    process, lines = started(tmp_path, "fork")
-    child = next(int(line.split()[1]) for line in lines if line.startswith("child"))
-    try:
-        ended(process)
-        os.kill(child, 0)
+    with running(tmp_path, "fork") as (process, worker):
+        process.kill()
+        process.wait()
+        os.kill(worker, 0)  # it lives
         RunDir.open(tmp_path, {"name": "x"}).close()
-    finally:
-        os.kill(child, signal.SIGKILL)
 
 
 def test_another_recipe_is_refused_naming_the_first_difference(tmp_path: Path) -> None:
