@@ -60,7 +60,8 @@ class Pipeline:
         own = make_sinks(
             recipe.track.sinks, run.path, project=recipe.track.project, config=recipe.resolved()
         )
-        self.metrics = MetricsLog(run.path / "metrics.jsonl", [*sinks, *own], self._spent)
+        about = {"currency": recipe.cost.currency}
+        self.metrics = MetricsLog(run.path / "metrics.jsonl", [*sinks, *own], self._spent, about)
         self.samples = SampleLog(run.path / "samples.jsonl")
         self.taskset = tasks.load(recipe.task.name, **recipe.task.settings)
         self.tokenizer_dir: Path | None = None
