@@ -97,7 +97,7 @@ class LocalLearner:
         return tokens, spread([row.weight for row in rows])
 
     def _token_logprobs(self, hidden_MC: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
-        logits_MV = self.model.logits(hidden_MC)
+        logits_MV = self.model.logits(hidden_MC).to(self.model.head_weight.dtype)
         if self.temperature != 1.0:
             logits_MV = logits_MV / self.temperature
         log_MV = F.log_softmax(logits_MV, dim=-1)

@@ -62,6 +62,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype: torch.dtype | None = None
+        self.head_dtype: torch.dtype | None = None
         self.model = Backbone(config)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
         self.table_factor = table_factor(config.active_rope)
@@ -108,10 +109,10 @@ class Decoder(nn.Module):
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[..., V] from hidden states [..., C], computed in the head's own dtype: bfloat16 logits would cost the
-        sampler and the learner their agreement (MiniMax-M1, section 3.2)."""
-        weight = self.head_weight
-        return F.linear(hidden.to(weight.dtype), weight)
+        """[..., V] from hidden states [..., C], computed in `head_dtype`, by default the head's own: bfloat16 logits
+        would cost the sampler and the learner their agreement (MiniMax-M1, section 3.2)."""
+        dtype = self.head_dtype or self.head_weight.dtype
+        return F.linear(hidden.to(dtype), self.head_weight.to(dtype))
 
     def publish(self, compute_dtype: torch.dtype | None) -> None:
         """Make the compute view of the current weights; call again after every optimizer step."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from farthing.models.rmsnorm import rms_norm
 
 class Linear(nn.Module):
     """y = x W^T + b, computed in the dtype of x; weight [out, in] and bias [out] stay in their own dtype."""
@@ -55,8 +56,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        wide = x if x.dtype == torch.float64 else x.float()
-        return F.rms_norm(wide, (wide.shape[-1],), self.weight.to(wide.dtype), self.eps).to(dtype or x.dtype)
+        return rms_norm(x, self.weight, self.eps, dtype or x.dtype)
 
 
 class FusedLinears:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 
@@ -12,5 +14,10 @@ def fix_threads(threads: int) -> None:
 
 def matmul(n: int, dtype: str) -> None:
     """One n x n product, for measuring the machine's peak."""
-    kind = getattr(torch, dtype)
-    torch.mm(torch.ones(n, n, dtype=kind), torch.ones(n, n, dtype=kind))
+    torch.mm(*_operands(n, dtype))
+
+
+@cache
+def _operands(n: int, dtype: str) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(n, n, generator=generator).to(getattr(torch, dtype)) for _ in range(2))

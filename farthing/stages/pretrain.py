@@ -26,7 +26,7 @@ from farthing.stages.config import OptimizerConfig, PretrainConfig
 from farthing.stages.context import Context
 from farthing.text.tokenizer import Tokenizer
 
-MICROBATCH_TOKENS = 8192
+MICROBATCH_TOKENS = 6144
 
 
 def run(context: Context) -> dict[str, str]:
@@ -60,10 +60,12 @@ class _Training:
         tokenizer = context.load_tokenizer()
         source = load_source(config.corpus, context.task.settings, context.seed)
         model = initialise(Decoder(context.model.shape(tokenizer.vocab_size)), context.seed)
+        # Nobody samples here, so nothing needs the head's float32: it takes the compute dtype like every other matrix.
+        dtype = model.head_dtype = context.compute_dtype(config.dtype)
         learner = LocalLearner(
             model,
             optim_settings(config),
-            compute_dtype=context.compute_dtype(config.dtype),
+            compute_dtype=dtype,
             microbatch_tokens=MICROBATCH_TOKENS,
         )
         heldout = [_sample(tokenizer, source, HELDOUT_START + i, 1.0) for i in range(config.heldout_documents)]
