@@ -17,6 +17,7 @@ from farthing.cost import ledger as ledgers
 from farthing.cost.hardware import Hardware, probe
 from farthing.cost.ledger import Ledger
 from farthing.recipe import MAKES_MODEL, Recipe, Stage, read
+from farthing.report.page import write_report
 from farthing.runs.files import read_json, write_json
 from farthing.runs.lineage import stage_fingerprint
 from farthing.runs.metrics import MetricsLog, Sink
@@ -57,9 +58,7 @@ class Pipeline:
         self.hardware = prepare_machine(run.path)
         cores, price = self.hardware.cores, recipe.cost.price_per_core_hour
         self.ledger = Ledger(run.path / "ledger.jsonl", run.attempt, cores, price)
-        own = make_sinks(
-            recipe.track.sinks, run.path, project=recipe.track.project, config=recipe.resolved()
-        )
+        own = make_sinks(recipe.track.sinks, run.path, project=recipe.track.project, config=recipe.resolved())
         about = {"currency": recipe.cost.currency}
         self.metrics = MetricsLog(run.path / "metrics.jsonl", [*sinks, *own], self._spent, about)
         self.samples = SampleLog(run.path / "samples.jsonl")
@@ -136,7 +135,7 @@ class Pipeline:
         return {"cost/money": self.ledger.money, "cost/wall_s": self.ledger.wall_s}
 
     def _summarise(self) -> dict[str, Any]:
-        """summary.json: the result and its price, from the files of the run alone."""
+        """summary.json, the result and its price from the files of the run alone, and report.html beside it."""
         entries = ledgers.read(self.run.path / "ledger.jsonl")
         ledgers.balance(entries)
         hardware, cost = self.hardware, self.recipe.cost
@@ -156,6 +155,7 @@ class Pipeline:
             "cost": {**totals, "currency": cost.currency, "price_per_core_hour": cost.price_per_core_hour},
         }
         write_json(self.run.path / "summary.json", summary)
+        write_report(self.run.path)
         return summary
 
 

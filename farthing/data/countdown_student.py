@@ -37,7 +37,9 @@ class Student:
 Step = tuple[int, str, int, int]
 
 
-def attempts(rng: random.Random, student: Student, numbers: list[int], target: int) -> tuple[list[str], str, bool]:
+def attempts(
+    rng: random.Random, student: Student, numbers: list[int], target: int
+) -> tuple[list[str], str, bool]:
     """(one written line per try, the expression answered, whether its value is the target)."""
     give_up = student.give_up_least + rng.random() * (student.give_up_most - student.give_up_least)
     tried: set[str] = set()
@@ -48,10 +50,10 @@ def attempts(rng: random.Random, student: Student, numbers: list[int], target: i
             other = _idea(rng, student, numbers)
             if abs(other[2] - target) < abs(value - target):
                 line, expression, value = other
-        if line in tried and rng.random() >= student.forget and len(tried) < student.longest:
-            # Noticing a repetition takes patience too, so the search ends even where few ideas exist.
-            if rng.random() >= give_up / 4:
-                continue
+        noticed = line in tried and rng.random() >= student.forget and len(tried) < student.longest
+        # Noticing a repetition takes patience too, so the search ends even where few ideas exist.
+        if noticed and rng.random() >= give_up / 4:
+            continue
         tried.add(line)
         lines.append(line)
         if value == target:

@@ -27,8 +27,13 @@ class Sample:
     def __post_init__(self) -> None:
         trained = len(self.token_ids) - self.prompt_len
         if not 1 <= self.prompt_len < len(self.token_ids):
-            raise ValueError(f"prompt_len {self.prompt_len} leaves nothing of {len(self.token_ids)} tokens to train on")
-        for name, values in (("rollout_logprobs", self.rollout_logprobs), ("ref_logprobs", self.ref_logprobs)):
+            raise ValueError(
+                f"prompt_len {self.prompt_len} leaves nothing of {len(self.token_ids)} tokens to train on"
+            )
+        for name, values in (
+            ("rollout_logprobs", self.rollout_logprobs),
+            ("ref_logprobs", self.ref_logprobs),
+        ):
             if values and len(values) != trained:
                 raise ValueError(f"{name} has {len(values)} entries for {trained} trained tokens")
 

@@ -1,4 +1,4 @@
-"""Where pretraining text comes from: a literal table of sources, and the document as the model will read it. Torch-free."""
+"""Where pretraining text comes from: a literal table of sources, and a document as the model reads it. Torch-free."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Block:
 
 
 class BlockPool:
-    """`num_blocks` blocks of `block_size` tokens. `holders` of a block are the sequences whose slot has its contents."""
+    """`num_blocks` blocks of `block_size` tokens. A block's `holders` are the sequences whose slot has its contents."""
 
     def __init__(self, num_blocks: int, block_size: int = 16) -> None:
         if num_blocks < 1 or block_size < 1:
@@ -93,6 +93,11 @@ class BlockPool:
             del self.by_prefix[block.prefix]
         block.prefix, block.token_ids, block.holders = None, (), []
 
+    def forget_prefixes(self) -> None:
+        """Nobody may share what is in the blocks any more; who holds them keeps them."""
+        for index in list(self.by_prefix.values()):
+            self._forget(self.blocks[index])
+
     def check_integrity(self, tables: Many[Many[int]] | None = None) -> None:
         """Raise EngineError unless every block is either free or referenced, and, given all live tables, exactly as
         often as they say."""
@@ -101,7 +106,9 @@ class BlockPool:
             raise EngineError("a block is free twice")
         for block in self.blocks:
             if (block.references == 0) != (block.index in free):
-                raise EngineError(f"block {block.index} has {block.references} references and free={block.index in free}")
+                raise EngineError(
+                    f"block {block.index} has {block.references} references and free={block.index in free}"
+                )
         for prefix, index in self.by_prefix.items():
             if self.blocks[index].prefix != prefix:
                 raise EngineError(f"block {index} is listed under a prefix that is not its own")
@@ -112,4 +119,6 @@ class BlockPool:
                     counted[index] += 1
             for block, count in zip(self.blocks, counted, strict=True):
                 if block.references != count:
-                    raise EngineError(f"block {block.index}: {block.references} references, {count} tables hold it")
+                    raise EngineError(
+                        f"block {block.index}: {block.references} references, {count} tables hold it"
+                    )

@@ -1,12 +1,13 @@
 """The engine: continuous batching in one step of five statements, and the loops people call.
 
-    admit -> prefill a chunk -> make room -> decode one token a row -> hand over what has ended
+admit -> prefill a chunk -> make room -> decode one token a row -> hand over what has ended
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from farthing.engine.api import Completion, Request, TokenEvent
 from farthing.engine.blocks import BlockPool
 from farthing.engine.runner import Runner
 from farthing.engine.scheduler import Scheduler, Sequence
+from farthing.errors import EngineError
 from farthing.models.decoder import Decoder
 
 BLOCK_SIZE = 16
@@ -54,14 +56,30 @@ class Engine:
         """New weights: refresh the compute view, forget every cached prefix."""
         self.policy_version = policy_version
         self.model.publish(compute_dtype)
-        for sequence in list(self.scheduler.cold):
-            self.scheduler.drop_cold(sequence)
+        self.runner.slots.convert(self._cache_dtype or compute_dtype or self.model.head_weight.dtype)
+        self.scheduler.forget_prefixes()
         self._release_dropped()
 
     def add(self, request: Request) -> None:
-        """Queue a request. Raises EngineError if it could never fit."""
+        """Queue a request. Raises EngineError if it could never be carried out."""
+        request = self._checked(request)
         self._arrivals += 1
         self.scheduler.add(Sequence(request, self._arrivals))
+
+    def _checked(self, request: Request) -> Request:
+        """The request with its stop token; raises EngineError for a prompt that would bring down a whole batch."""
+        prompt, vocabulary = request.prompt_ids, self.model.config.vocab_size
+        if not prompt:
+            raise EngineError(f"request {request.request_id!r}: the prompt is empty")
+        for token in (min(prompt), max(prompt)):
+            if not 0 <= token < vocabulary:
+                raise EngineError(
+                    f"request {request.request_id!r}: token {token} is not among the {vocabulary} there are"
+                )
+        stop = getattr(self.tokenizer, "eos_id", None)
+        if request.params.stop_token_ids or stop is None:
+            return request
+        return replace(request, params=replace(request.params, stop_token_ids=(stop,)))
 
     def abort(self, request_id: str) -> Completion | None:
         """Stop a request wherever it is; what it had generated comes back, None if it is not here."""
@@ -86,21 +104,31 @@ class Engine:
         return [completion for completion in completions if completion is not None]
 
     def stream(self, request: Request) -> Iterator[TokenEvent]:
-        """Token by token, for one request."""
+        """Token by token, for one request; given up half-way, it is taken out."""
         self.add(request)
-        while not self.scheduler.is_idle:
-            yield from (event for event in self.step() if event.request_id == request.request_id)
+        completion = None
+        try:
+            while completion is None:
+                for event in self.step():
+                    if event.request_id == request.request_id:
+                        completion = event.completion
+                        yield event
+        finally:
+            if completion is None:
+                self.abort(request.request_id)
 
     def step(self) -> list[TokenEvent]:
         """Advance everything by one token; one event for each token drawn."""
         seats: list[tuple[str, int, float, Sequence]] = []
-        done = {sequence: completion for sequence, completion in self._advance(seats)}
+        done = dict(self._advance(seats))
         return [
             TokenEvent(name, token, logprob, done.get(sequence), sequence.top[-1] if sequence.top else ())
             for name, token, logprob, sequence in seats
         ]
 
-    def _advance(self, seats: list[tuple[str, int, float, Sequence]] | None = None) -> list[tuple[Sequence, Completion]]:
+    def _advance(
+        self, seats: list[tuple[str, int, float, Sequence]] | None = None
+    ) -> list[tuple[Sequence, Completion]]:
         self._admit()
         self._make_room()
         slots = self.runner.decode() if self.runner.num_decoding else np.zeros(0, np.int64)
@@ -118,7 +146,9 @@ class Engine:
         for sequence in self.scheduler.drain_dropped():
             self.runner.release(sequence)
 
-    def _prefill(self, seats: list[tuple[str, int, float, Sequence]] | None) -> list[tuple[Sequence, Completion]]:
+    def _prefill(
+        self, seats: list[tuple[str, int, float, Sequence]] | None
+    ) -> list[tuple[Sequence, Completion]]:
         chunks = self.scheduler.chunks()
         if not chunks:
             return []
@@ -134,7 +164,9 @@ class Engine:
     def _make_room(self) -> None:
         """Every decoding row needs a place for the token it is about to write."""
         columns = self.runner.columns
-        full = np.flatnonzero(columns.length[: self.runner.num_decoding] + 1 > columns.room[: self.runner.num_decoding])
+        full = np.flatnonzero(
+            columns.length[: self.runner.num_decoding] + 1 > columns.room[: self.runner.num_decoding]
+        )
         for sequence in [self.runner.seated[slot] for slot in full]:
             if sequence is None or sequence not in self.runner.slot_of:
                 continue
@@ -146,7 +178,10 @@ class Engine:
         self._release_dropped()
 
     def _collect(
-        self, slots: np.ndarray, seats: list[tuple[str, int, float, Sequence]] | None, drawn_by: Many[Sequence | None]
+        self,
+        slots: np.ndarray,
+        seats: list[tuple[str, int, float, Sequence]] | None,
+        drawn_by: Many[Sequence | None],
     ) -> list[tuple[Sequence, Completion]]:
         """Note what was drawn (if anybody streams) and hand over the sequences that have ended."""
         columns = self.runner.columns
@@ -154,15 +189,18 @@ class Engine:
             for slot, sequence in zip(slots.tolist(), drawn_by, strict=True):
                 if sequence is not None:
                     last = columns.logprobs[slot, columns.count[slot] - 1]
-                    seats.append((sequence.request.request_id, int(columns.last[slot]), float(last), sequence))
+                    seats.append(
+                        (sequence.request.request_id, int(columns.last[slot]), float(last), sequence)
+                    )
         ended_slots, stopped = self.runner.finished(slots)
         # From the back, so that the row which fills the gap is one that goes on.
         ended = [self.runner.seated[slot] for slot in ended_slots.tolist()[::-1]]
         completions = []
         for sequence, by_stop in zip(ended, stopped.tolist()[::-1], strict=True):
             if sequence is not None:
-                self.runner.unseat(sequence, keep_slot=self.scheduler.keep_cold)
-                self.scheduler.finish(sequence)
+                self.runner.unseat(sequence, keep_slot=True)
+                if not self.scheduler.finish(sequence):
+                    self.runner.release(sequence)
                 completions.append((sequence, self._completion(sequence, "stop" if by_stop else "length")))
         if completions:
             self._release_dropped()

@@ -44,7 +44,9 @@ class Columns:
     def grown(self, num_slots: int, capacity: int, num_stops: int) -> Columns:
         """The same contents with room for more slots, more new tokens and more stop tokens."""
         old_slots, old_capacity = self.tokens.shape
-        bigger = Columns(max(num_slots, old_slots), max(capacity, old_capacity), max(num_stops, self.stops.shape[1]))
+        bigger = Columns(
+            max(num_slots, old_slots), max(capacity, old_capacity), max(num_stops, self.stops.shape[1])
+        )
         for name, column in vars(self).items():
             target = getattr(bigger, name)
             target[tuple(slice(0, size) for size in column.shape)] = column
@@ -70,10 +72,12 @@ class Runner:
         params = sequence.request.params
         slot = self._free_slot()
         self.slots.reserve(padded_rows(len(self.seated)) + ROW_QUANTUM, sequence.num_known + 1)
-        self.columns = _fitting(self.columns, len(self.seated), params.max_new_tokens, len(params.stop_token_ids))
+        self.columns = _fitting(
+            self.columns, len(self.seated), params.max_new_tokens, len(params.stop_token_ids)
+        )
         self.seated[slot], self.slot_of[sequence] = sequence, slot
         c = self.columns
-        c.length[slot] = c.count[slot] = 0
+        c.length[slot], c.count[slot] = sequence.num_computed, 0
         c.limit[slot] = params.max_new_tokens - len(sequence.generated)
         c.seed[slot] = np.uint64(params.seed & 0xFFFFFFFFFFFFFFFF)
         c.temperature[slot], c.top_k[slot], c.top_p[slot] = params.temperature, params.top_k, params.top_p

@@ -57,7 +57,9 @@ class Drawn:
     sampling_logprobs: Tensor
 
 
-def sample(logits_NV: Tensor, filters: Filters, uniform_N: np.ndarray, wanted_NV: Tensor | None = None) -> Drawn:
+def sample(
+    logits_NV: Tensor, filters: Filters, uniform_N: np.ndarray, wanted_NV: Tensor | None = None
+) -> Drawn:
     """Draw one token a row by inverting the cumulative distribution at `uniform_N`.
 
     `wanted_NV`: logits to draw from instead, where requests have a say in them; `logprobs` stay the raw model's.

@@ -1,7 +1,7 @@
 """Who runs next: admission by blocks, a token budget for prefill, preemption of the newest. No tensors.
 
-A sequence waits, is admitted with blocks for all it has so far plus one token, is prefilled in chunks, decodes one token
-at a time, and finishes. When decoding needs a block and none is free, cold sequences (finished, kept for their
+A sequence waits, is admitted with blocks for all it has so far plus one token, is prefilled in chunks, decodes one
+token at a time, and finishes. When decoding needs a block and none is free, cold sequences (finished, kept for their
 prefix) go first, then the newest running one is sent back to wait; it keeps its tokens and, because tokens are a
 function of (logits, seed, position), goes on exactly where it was.
 """
@@ -30,6 +30,7 @@ class Sequence:
     num_computed: int = 0
     donor: Sequence | None = None
     cached_tokens: int = 0
+    is_stale: bool = False
     top: list[Top] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
     prompt_top: list[Top] = field(default_factory=list)
@@ -59,7 +60,12 @@ class Chunk:
 
 class Scheduler:
     def __init__(
-        self, pool: BlockPool, max_running: int, prefill_tokens: int, keep_cold: bool, max_cold: int | None = None
+        self,
+        pool: BlockPool,
+        max_running: int,
+        prefill_tokens: int,
+        keep_cold: bool,
+        max_cold: int | None = None,
     ) -> None:
         self.pool, self.max_running, self.prefill_tokens = pool, max_running, prefill_tokens
         self.keep_cold, self.max_cold = keep_cold, max_cold
@@ -104,7 +110,8 @@ class Scheduler:
         donor = self.pool.blocks[shared[-1]].holders[0] if shared else None
         sequence.donor = donor if isinstance(donor, Sequence) else None
         sequence.num_computed = len(shared) * self.pool.block_size
-        sequence.cached_tokens = max(sequence.cached_tokens, sequence.num_computed)
+        cached = min(sequence.num_computed, len(sequence.request.prompt_ids))
+        sequence.cached_tokens, sequence.is_stale = max(sequence.cached_tokens, cached), False
         sequence.table = self.pool.acquire(shared, needed, sequence)
 
     def _thaw(self, needed: int, keep: list[int]) -> bool:
@@ -121,6 +128,14 @@ class Scheduler:
         self.cold.remove(sequence)
         self._release(sequence)
         self._dropped.append(sequence)
+
+    def forget_prefixes(self) -> None:
+        """The weights have changed: what was computed before serves those who have it to their end, and nobody else."""
+        for sequence in list(self.cold):
+            self.drop_cold(sequence)
+        for sequence in [*self.prefilling, *self.running]:
+            sequence.is_stale = True
+        self.pool.forget_prefixes()
 
     def drain_dropped(self) -> list[Sequence]:
         """Cold sequences dropped since the last call: their slots are to be freed."""
@@ -149,7 +164,8 @@ class Scheduler:
         if chunk.is_last:
             self.prefilling.remove(sequence)
             self.running.append(sequence)
-            self.pool.publish(sequence.table, sequence.token_ids, sequence)
+            if not sequence.is_stale:
+                self.pool.publish(sequence.table, sequence.token_ids, sequence)
 
     def reserve(self, sequence: Sequence, length: int) -> list[Sequence]:
         """Make room for `sequence` to hold `length` tokens; returns those preempted (possibly itself)."""
@@ -172,7 +188,7 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> bool:
         """The sequence is done; True if its slot stays as a cold donor of its prefix."""
         (self.running if sequence in self.running else self.prefilling).remove(sequence)
-        if self.keep_cold:
+        if self.keep_cold and not sequence.is_stale:
             self.pool.publish(sequence.table, sequence.token_ids[:-1], sequence)
             self.cold.append(sequence)
             while self.max_cold is not None and len(self.cold) > self.max_cold:

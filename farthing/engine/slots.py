@@ -10,6 +10,7 @@ Shapes: L layers, S slots, K key heads, T tokens, D key channels, V value channe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ def padded_rows(num_rows: int) -> int:
 class Slots:
     """The storage: keys [L, S, K, T, D] and values [L, S, K, T, V], grown as needed."""
 
-    def __init__(self, shapes: tuple[tuple[int, int], tuple[int, int]], layers: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, shapes: tuple[tuple[int, int], tuple[int, int]], layers: int, dtype: torch.dtype
+    ) -> None:
         (key_heads, key_channels), (value_heads, value_channels) = shapes
         self.keys = torch.zeros(layers, 0, key_heads, 0, key_channels, dtype=dtype)
         self.values = torch.zeros(layers, 0, value_heads, 0, value_channels, dtype=dtype)
@@ -57,6 +60,10 @@ class Slots:
         wanted = max(num_slots, slots), max(num_tokens, tokens)
         self.keys = _grown(self.keys, *wanted)
         self.values = _grown(self.values, *wanted)
+
+    def convert(self, dtype: torch.dtype) -> None:
+        """Hold contents in another dtype from now on."""
+        self.keys, self.values = self.keys.to(dtype), self.values.to(dtype)
 
     def clear(self) -> None:
         """Nobody is seated: give the room back, so that the next sequences start in the smallest bucket."""
@@ -119,7 +126,9 @@ class DecodeAttend:
         out = queries.new_zeros(*queries.shape[:3], store_v.shape[-1])
         for span in self.spans:
             wanted = span.end - span.start
-            out[span.start : span.end, 0] = _read(span, queries[span.start : span.stop, 0], store_k, store_v, scale)[:wanted]
+            out[span.start : span.end, 0] = _read(
+                span, queries[span.start : span.stop, 0], store_k, store_v, scale
+            )[:wanted]
         return out
 
 
@@ -172,7 +181,9 @@ def buckets(num_keys: np.ndarray) -> list[tuple[int, int, int]]:
     """(start, end, padded keys) of runs of rows with the same bucket; rows are already ordered by bucket."""
     padded = -(-num_keys // KEY_BUCKET) * KEY_BUCKET
     edges = [0, *(np.flatnonzero(np.diff(padded)) + 1).tolist(), len(padded)]
-    return [(start, end, int(padded[start])) for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    return [
+        (start, end, int(padded[start])) for start, end in pairwise(edges) if end > start
+    ]
 
 
 def ordering(num_keys: np.ndarray) -> tuple[list[int], list[int]]:

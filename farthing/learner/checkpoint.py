@@ -86,7 +86,9 @@ class Checkpoints:
 
 
 def _write_manifest(directory: Path) -> None:
-    files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in directory.iterdir()}
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in directory.iterdir()
+    }
     for name in files:
         _sync(directory / name)
     (directory / MANIFEST).write_text(json.dumps(files))
@@ -98,7 +100,8 @@ def _is_whole(directory: Path) -> bool:
     try:
         files = json.loads((directory / MANIFEST).read_text())
         return all(
-            (directory / name).stat().st_size == entry["size"] and _sha256(directory / name) == entry["sha256"]
+            (directory / name).stat().st_size == entry["size"]
+            and _sha256(directory / name) == entry["sha256"]
             for name, entry in files.items()
         )
     except (OSError, ValueError):

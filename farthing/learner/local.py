@@ -45,7 +45,9 @@ class LocalLearner:
         self.steps_taken = 0
         model.publish(compute_dtype)
 
-    def step(self, samples: Sequence[Sample], objective: Objective, lr_scale: float = 1.0) -> dict[str, float]:
+    def step(
+        self, samples: Sequence[Sample], objective: Objective, lr_scale: float = 1.0
+    ) -> dict[str, float]:
         """One optimizer step; see the protocol. An empty batch (nothing teaches) changes nothing and says so."""
         self.steps_taken += 1
         if not samples:
@@ -71,10 +73,12 @@ class LocalLearner:
             totals[name] = _joined(name, totals[name], values.detach().double())
 
     def tokens(self, rows: Sequence[Sample]) -> tuple[Tokens, Tensor]:
-        """Forward one micro-batch of rows, longest first: (what the objective sees, each trained token's weight [M])."""
+        """Forward one micro-batch, longest row first: (what the objective sees, each trained token's weight [M])."""
         flat = FlatRows([row.token_ids for row in rows])
         trained = [(row.prompt_len - 1, len(row.token_ids) - 1) for row in rows]
-        positions = torch.cat([torch.arange(a, b) + at for at, (a, b) in zip(flat.layout.starts, trained, strict=True)])
+        positions = torch.cat(
+            [torch.arange(a, b) + at for at, (a, b) in zip(flat.layout.starts, trained, strict=True)]
+        )
         hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
         hidden_MC = hidden[0].index_select(0, positions)
         targets_M = flat.token_ids[0].index_select(0, positions + 1)
@@ -137,14 +141,20 @@ class LocalLearner:
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
         prefix = "optimizer."
-        self.optimizers.load_state({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        self.optimizers.load_state(
+            {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        )
         self.steps_taken = step
         self.model.publish(self.compute_dtype)
 
     def _update(self, totals: dict[str, float], lr_scale: float) -> dict[str, float]:
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm))
         if not math.isfinite(grad_norm) or not math.isfinite(totals["loss"]):
-            bad = [n for n, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            bad = [
+                n
+                for n, p in self.model.named_parameters()
+                if p.grad is not None and not p.grad.isfinite().all()
+            ]
             raise NumericsError(
                 f"step {self.steps_taken}: loss {totals['loss']}, gradient norm {grad_norm}; "
                 f"first parameter with a non-finite gradient: {bad[0] if bad else 'none'}"

@@ -1,4 +1,4 @@
-"""Which parameter is moved by which optimizer: Muon for hidden matrices, AdamW for the rest; the groups are complete."""
+"""Which parameter is moved by which optimizer: Muon for hidden matrices, AdamW for the rest; none is forgotten."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Optimizers:
                 {"params": plain, "weight_decay": 0.0},
             ]
             groups = [group for group in groups if group["params"]]
-            self.peaks.append((torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-10), settings.lr))
+            self.peaks.append(
+                (torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-10), settings.lr)
+            )
         if muon:
             optimizer = torch.optim.Muon(
                 muon.values(), lr=settings.muon_lr, weight_decay=settings.weight_decay, momentum=0.95
@@ -73,7 +75,12 @@ class Optimizers:
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""
-        owner = {id(p): optimizer for optimizer, _ in self.peaks for g in optimizer.param_groups for p in g["params"]}
+        owner = {
+            id(p): optimizer
+            for optimizer, _ in self.peaks
+            for g in optimizer.param_groups
+            for p in g["params"]
+        }
         for key, value in tensors.items():
             name, _, slot = key.rpartition(".")
             if name not in self.named:

@@ -1,7 +1,7 @@
 """Causal attention for short bfloat16 rows on CPUs, as plain batched matrix products.
 
-The fused CPU kernel is built for long rows in float32; on rows of 100 tokens in bfloat16 its backward pass takes five to
-eight times as long as the products it stands for. Scores of short rows fit in the cache, so here they are simply kept.
+The fused CPU kernel is built for long rows in float32; on rows of 100 tokens in bfloat16 it takes several times as long
+as the products it stands for (`bench/attention.py`). Scores of short rows fit in the cache, so here they are kept.
 
 Shapes: N rows x key heads, G query heads per key head, T tokens, D channels.
 """

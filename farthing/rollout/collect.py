@@ -19,7 +19,9 @@ def make_prompt(tokenizer: Tokenizer, taskset: Taskset, problem: Problem) -> Pro
     rendered = render(tokenizer, taskset.messages(**problem), add_generation_prompt=True)
     opening = rendered.text.rfind("<think>")
     is_prefilled = opening >= 0 and not rendered.text[opening:].removeprefix("<think>").strip()
-    return Prompt(problem, tuple(rendered.ids), rendered.text, rendered.text[opening:] if is_prefilled else "")
+    return Prompt(
+        problem, tuple(rendered.ids), rendered.text, rendered.text[opening:] if is_prefilled else ""
+    )
 
 
 def request_seed(*parts: object) -> int:
@@ -29,7 +31,11 @@ def request_seed(*parts: object) -> int:
 
 
 def sample(
-    generator: Generator, prompts: Sequence[Prompt], samples: int, params: SamplingParams, seed: Sequence[object]
+    generator: Generator,
+    prompts: Sequence[Prompt],
+    samples: int,
+    params: SamplingParams,
+    seed: Sequence[object],
 ) -> list[list[Completion]]:
     """`samples` completions of each prompt; the k-th of prompt i draws with a seed named by (seed, i, k)."""
     requests = []
@@ -56,7 +62,10 @@ def judge(
     weights: Mapping[str, float],
 ) -> list[Group]:
     """Verdicts on all completions at once; the reward is the weighted sum of the score's parts."""
-    texts = [[assistant_turn(tokenizer, prompt, c) for c in own] for prompt, own in zip(prompts, completions, strict=True)]
+    texts = [
+        [assistant_turn(tokenizer, prompt, c) for c in own]
+        for prompt, own in zip(prompts, completions, strict=True)
+    ]
     pairs = [(text, prompt.problem) for prompt, own in zip(prompts, texts, strict=True) for text in own]
     scores = iter(scorer(pairs))
     groups = []

@@ -46,7 +46,13 @@ class Plan:
         """The same plan for a split of `size` problems, which may have fewer than asked for."""
         if size is None:
             return self
-        return Plan(**{**vars(self), "problems": min(self.problems, size), "vote_problems": min(self.vote_problems, size)})
+        return Plan(
+            **{
+                **vars(self),
+                "problems": min(self.problems, size),
+                "vote_problems": min(self.vote_problems, size),
+            }
+        )
 
 
 def run(context: Context) -> dict[str, str]:
@@ -87,12 +93,14 @@ def ask(generator: Generator, tokenizer: Tokenizer, taskset: Taskset, plan: Plan
     )
     votes = max(plan.samples, plan.vote_samples) if plan.vote_problems else plan.samples
     first = sample(generator, prompts[: plan.vote_problems], votes, params, ("evaluate", plan.seed, "vote"))
-    rest = sample(generator, prompts[plan.vote_problems :], plan.samples, params, ("evaluate", plan.seed, "rest"))
+    rest = sample(
+        generator, prompts[plan.vote_problems :], plan.samples, params, ("evaluate", plan.seed, "rest")
+    )
     return judge(tokenizer, prompts, [*first, *rest], taskset.score_many, {"accuracy": 1.0})
 
 
 def verdict(task: str, groups: Sequence[Group], plan: Plan) -> Evaluation:
-    """The numbers: see docs/tasks.md for each. A sample that could not be scored counts as not right and is reported."""
+    """The numbers of an evaluation. A sample that could not be scored counts as not right and is reported apart."""
     plan = plan.within(len(groups))
     right = [[rollout.score.correct or 0.0 for rollout in group.rollouts] for group in groups]
     first = [row[: plan.samples] for row in right[: plan.problems]]
@@ -101,7 +109,9 @@ def verdict(task: str, groups: Sequence[Group], plan: Plan) -> Evaluation:
     low, high = interval(per_problem)
     truncated = [rollout.is_truncated for rollout in counted]
     unscorable = [rollout.score.correct is None for rollout in counted]
-    unparsable = [r.score.answer is None and not r.is_truncated and r.score.correct is not None for r in counted]
+    unparsable = [
+        r.score.answer is None and not r.is_truncated and r.score.correct is not None for r in counted
+    ]
     result: Evaluation = {
         "task": task,
         "split": plan.split,
@@ -124,7 +134,9 @@ def _votes(groups: Sequence[Group], right: Sequence[Sequence[float]], k: int) ->
     if not groups or k < 2:
         return {}
     passed = [pass_at_k(len(row), sum(value >= 1.0 for value in row), k) for row in right]
-    agreed = [cons([r.score.answer for r in g.rollouts[:k]], row[:k]) for g, row in zip(groups, right, strict=True)]
+    agreed = [
+        cons([r.score.answer for r in g.rollouts[:k]], row[:k]) for g, row in zip(groups, right, strict=True)
+    ]
     return {
         "vote_n": len(groups),
         f"pass@{k}": sum(passed) / len(passed),

@@ -13,9 +13,8 @@ A step is a function of (checkpoint, step index): problems, seeds and schedules 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -26,21 +25,23 @@ from farthing.algorithms.reduction import REDUCTIONS
 from farthing.algorithms.schedules import warmup
 from farthing.cost.entries import Entry
 from farthing.data.sample import Sample
-from farthing.engine.api import SamplingParams
+from farthing.engine.api import Completion, SamplingParams
 from farthing.engine.engine import Engine
-from farthing.learner.api import TokenLoss, Tokens
+from farthing.learner.api import Objective, TokenLoss, Tokens
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
 from farthing.models.arithmetic import train_flops
 from farthing.models.checkpoint import save_model
 from farthing.rollout.assemble import assemble
-from farthing.rollout.collect import judge, make_prompt, sample
-from farthing.rollout.types import Group
+from farthing.rollout.collect import Scorer, judge, make_prompt, sample
+from farthing.rollout.types import Group, Prompt
+from farthing.runs.journal import Journal, digest
 from farthing.stages.config import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.evaluate import Plan, ask, spent, stop_ids, verdict
 from farthing.stages.pretrain import optim_settings
 from farthing.stages.readings import Clock, group_record, rollout_metrics
+from farthing.tasks.task import Problem, Score
 from farthing.text.tokenizer import Tokenizer
 
 
@@ -52,10 +53,11 @@ def run(context: Context) -> dict[str, str]:
     while rl.step < config.steps:
         clock = Clock()
         with context.ledger.phase(context.name, "generate", rl.step) as entry:
-            groups, completions = rl.draw(context, config, entry)
+            prompts, completions = rl.draw(context, config, entry)
         clock.lap("generate")
         with context.ledger.phase(context.name, "score", rl.step):
-            judged = judge(rl.tokenizer, groups, completions, context.taskset.score_many, config.rewards)
+            scorer = journaled(context.taskset.score_many, rl.journal, rl.step)
+            judged = judge(rl.tokenizer, prompts, completions, scorer, config.rewards)
         clock.lap("score")
         with context.ledger.phase(context.name, "train", rl.step) as entry:
             metrics = rl.learn(config, judged, entry)
@@ -88,6 +90,7 @@ class Policy:
     engine: Engine
     tokenizer: Tokenizer
     checkpoints: Checkpoints
+    journal: Journal
     reference: LocalLearner | None
     step: int = 0
     tokens_seen: int = 0
@@ -110,7 +113,8 @@ class Policy:
         )
         engine = Engine(model, tokenizer, max_running=config.prompts_per_step * config.samples_per_prompt)
         checkpoints = Checkpoints(context.directory / "checkpoints", config.keep_checkpoints)
-        policy = cls(learner, engine, tokenizer, checkpoints, reference)
+        journal = Journal(context.directory / "scores.jsonl")
+        policy = cls(learner, engine, tokenizer, checkpoints, journal, reference)
         policy.resume(context)
         return policy
 
@@ -122,10 +126,14 @@ class Policy:
         context.metrics.truncate(context.name, self.step)
         context.samples.truncate(context.name, self.step)
 
-    def draw(self, context: Context, config: GrpoConfig, entry: Entry):
+    def draw(
+        self, context: Context, config: GrpoConfig, entry: Entry
+    ) -> tuple[list[Prompt], list[list[Completion]]]:
         """This step's prompts and their completions."""
         first = self.step * config.prompts_per_step
-        problems = [context.taskset.problem("train", first + index) for index in range(config.prompts_per_step)]
+        problems = [
+            context.taskset.problem("train", first + index) for index in range(config.prompts_per_step)
+        ]
         prompts = [make_prompt(self.tokenizer, context.taskset, problem) for problem in problems]
         params = SamplingParams(
             max_new_tokens=config.max_new_tokens,
@@ -188,9 +196,25 @@ class Policy:
     def save(self, context: Context) -> None:
         with context.ledger.phase(context.name, "checkpoint", self.step):
             self.checkpoints.save(self.step, self.learner.state(), {"tokens_seen": self.tokens_seen})
+            self.journal.forget(self.step - 1)
 
 
-def objective(config: GrpoConfig):
+def journaled(scorer: Scorer, journal: Journal, step: int) -> Scorer:
+    """The same scorer, asked once per step: scores are on disk before they are used, and a step that is done again
+    after a crash takes them from there. A verifier with a time limit might answer differently the second time."""
+
+    def score(pairs: Sequence[tuple[str, Problem]]) -> list[Score]:
+        samples = digest([[text, problem] for text, problem in pairs])
+        known = journal.lookup(step, samples)
+        if known is None:
+            known = [asdict(score) for score in scorer(pairs)]
+            journal.append(step, samples, known)
+        return [Score(**fields) for fields in known]
+
+    return score
+
+
+def objective(config: GrpoConfig) -> Objective:
     """The token loss of this configuration: clipped surrogate, plus kl_coef x k3 where a reference is given."""
 
     def token_loss(tokens: Tokens) -> TokenLoss:

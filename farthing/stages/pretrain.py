@@ -68,7 +68,9 @@ class _Training:
             compute_dtype=dtype,
             microbatch_tokens=MICROBATCH_TOKENS,
         )
-        heldout = [_sample(tokenizer, source, HELDOUT_START + i, 1.0) for i in range(config.heldout_documents)]
+        heldout = [
+            _sample(tokenizer, source, HELDOUT_START + i, 1.0) for i in range(config.heldout_documents)
+        ]
         checkpoints = Checkpoints(context.directory / "checkpoints", config.keep_checkpoints)
         training = cls(learner, tokenizer, source, heldout, checkpoints)
         training.resume(context)
@@ -87,7 +89,9 @@ class _Training:
         rows: list[list[int]] = []
         count = 0
         while count < tokens:
-            rows.append(self.tokenizer.encode(as_text(*self.source.document(self.next_document)), special=True))
+            rows.append(
+                self.tokenizer.encode(as_text(*self.source.document(self.next_document)), special=True)
+            )
             self.next_document += 1
             count += len(rows[-1])
         weight = 1.0 / sum(len(row) - 1 for row in rows)

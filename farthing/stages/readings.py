@@ -34,7 +34,9 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     lengths = [rollout.num_tokens for rollout in rollouts]
-    within = [statistics.pstdev(own) for g in groups if len(own := [r for r in g.rewards if r is not None]) > 1]
+    within = [
+        statistics.pstdev(own) for g in groups if len(own := [r for r in g.rewards if r is not None]) > 1
+    ]
     parts = sorted({name for rollout in rollouts for name in rollout.score.parts})
     right = [rollout.score.correct for rollout in rollouts if rollout.score.correct is not None]
     shares = {

@@ -11,7 +11,9 @@ from farthing.text import bpe
 def run(context: Context) -> dict[str, str]:
     """Train on the first `corpus_sample` documents of the corpus that pretraining will read."""
     config = context.of(TokenizerConfig)
-    corpus = next(table["corpus"] for table in context.recipe.values() if isinstance(table, dict) and "corpus" in table)
+    corpus = next(
+        table["corpus"] for table in context.recipe.values() if isinstance(table, dict) and "corpus" in table
+    )
     source = load_source(corpus, context.task.settings, context.seed)
     with context.ledger.phase(context.name, "train"):
         texts = (as_text(*source.document(index)) for index in range(config.corpus_sample))
