@@ -36,6 +36,7 @@ from farthing.rollout.assemble import assemble
 from farthing.rollout.collect import Scorer, judge, make_prompt, sample
 from farthing.rollout.types import Group, Prompt
 from farthing.runs.journal import Journal, digest
+from farthing.stages.agreement import check_agreement
 from farthing.stages.config import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.evaluate import Plan, ask, spent, stop_ids, verdict
@@ -50,10 +51,13 @@ def run(context: Context) -> dict[str, str]:
     config = context.of(GrpoConfig)
     rl = Policy.start(context, config)
     context.metrics.begin(context.name, kind="grpo", steps=config.steps, step=rl.step)
+    first = rl.step
     while rl.step < config.steps:
         clock = Clock()
         with context.ledger.phase(context.name, "generate", rl.step) as entry:
             prompts, completions = rl.draw(context, config, entry)
+            if rl.step == first:
+                check_agreement(rl.learner, prompts[:4], completions[:4])
         clock.lap("generate")
         with context.ledger.phase(context.name, "score", rl.step):
             scorer = journaled(context.taskset.score_many, rl.journal, rl.step)
