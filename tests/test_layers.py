@@ -37,7 +37,6 @@ SIBLINGS: dict[str, frozenset[str]] = {
     "engine": frozenset({"models"}),
     "cost.planner": frozenset({"recipe"}),
     "pipeline": frozenset({"recipe"}),
-    "cli": frozenset({"server"}),
     "__main__": frozenset({"cli"}),
 }
 
