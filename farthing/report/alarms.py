@@ -15,7 +15,11 @@ from farthing.report.reading import Record, RunFiles, number, table
 RECENT = 20
 ENTROPY_FLOOR = 0.02
 DEAD_SHARE = 0.9
-NO_ANSWER_SHARE = 0.25
+ENDINGS = (
+    ("completions/clipped_ratio", "truncated", 0.25),
+    ("completions/unparsable_ratio", "unparsable", 0.25),
+    ("completions/unscorable_ratio", "left without a score", 0.02),
+)
 MISMATCH_KL = 0.01
 GRADIENT_SPIKE = 30.0
 
@@ -75,12 +79,9 @@ def _stage(records: list[Record]) -> Iterator[Record]:
         yield _alarm(
             "warning", f"{dead:.0%} of the groups teach nothing: {why}.", records[-1]["step"], "dead"
         )
-    for key, word in (
-        ("completions/clipped_ratio", "truncated"),
-        ("completions/unparsable_ratio", "unparsable"),
-    ):
+    for key, word, most in ENDINGS:
         share = _recent(records, key)
-        if share is not None and share > NO_ANSWER_SHARE:
+        if share is not None and share > most:
             yield _alarm(
                 "warning", f"{share:.0%} of the completions are {word}.", records[-1]["step"], "endings"
             )

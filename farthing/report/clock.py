@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from farthing.cost.entries import attempt_ends
-from farthing.report.reading import RunFiles, number
+from farthing.report.reading import Record, RunFiles, number
 
 Elapsed = Callable[[float], float]
 
@@ -27,3 +27,11 @@ def elapsed(run: RunFiles) -> Elapsed:
         return before[place] + max(0.0, time - starts[place][0])
 
     return working
+
+
+def minutes(record: Record, clock: Elapsed) -> float | None:
+    """Minutes of working time, as the run counted them itself or else by its ledger."""
+    seconds, time = number(record.get("cost/wall_s")), number(record.get("time"))
+    if seconds is None:
+        return None if time is None else clock(time) / 60
+    return seconds / 60

@@ -37,7 +37,7 @@ def costs(run: RunFiles) -> Record:
         "price": price,
         "cores": cores,
         "attempts": totals["attempts"],
-        "mfu": number(run.summary.get("mfu")),
+        "mfu": number(table(run.summary.get("cost")).get("mfu")),
     }
 
 

@@ -6,10 +6,9 @@ than MAX_POINTS, buckets keep their lowest and highest point (never an average) 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from farthing.report.clock import elapsed
-from farthing.report.reading import Record, RunFiles, number, table
+from farthing.report.clock import elapsed, minutes
+from farthing.report.reading import Record, RunFiles, number
 
 MAX_POINTS = 4000
 Points = list[list[float | None]]
@@ -54,7 +53,8 @@ PANELS: tuple[Panel, ...] = (
     Panel("dead", "Groups that teach nothing", "share", (Line("frac_reward_zero_std", "all rewards equal"),)),
     Panel("endings", "Without an answer", "share",
           (Line("completions/clipped_ratio", "truncated", "d"),
-           Line("completions/unparsable_ratio", "unparsable", "b"))),
+           Line("completions/unparsable_ratio", "unparsable", "b"),
+           Line("completions/unscorable_ratio", "not scored", "c"))),
     Panel("time", "Time of a step", "seconds",
           (Line("time/generate", "generate", "generate"), Line("time/train", "train", "train"),
            Line("time/score", "score", "score"), Line("time/other", "other", "other")), kind="stack"),
@@ -69,33 +69,36 @@ PANELS: tuple[Panel, ...] = (
     Panel("speed", "Speed", "tokens per second", (Line("tokens_per_second", "tokens/s"),), more=True),
     Panel("mfu", "Model FLOPs utilisation", "share", (Line("mfu", "of the measured peak"),), more=True),
     Panel("pace", "Step time", "seconds", (Line("step_time", "step"),), more=True),
+    Panel("longest", "Longest completion", "tokens", (Line("completions/max_length", "longest"),), more=True),
+    Panel("money", "Cost so far", "money", (Line("cost/money", "money"),), more=True),
 )  # fmt: skip
 REWARD_PARTS = "rewards/"
-UNSHOWN = ("stage", "step", "time", "num_tokens", "nonfinite")
+UNSHOWN = ("stage", "step", "time", "num_tokens", "nonfinite", "cost/wall_s")
+LARGE = ("pass", "loss")
+"""The charts that answer what the page is opened for; a stage shows the first of them that it has in large."""
 STYLES = ("a", "b", "c", "d")
 
 
 def stage_charts(run: RunFiles, references: Sequence[Record]) -> list[Record]:
-    """Every stage that logged metrics: {"name", "kind", "axis": {"step", "minutes", "tokens"}, "panels": [...]}.
+    """Every learning stage that logged metrics, {"name", "kind", "axis": {"step", "minutes", "tokens"}, "panels"}.
 
     `references` are horizontal lines {"label", "y", "low", "high"} for the chart of held-out pass@1.
     """
     clock = elapsed(run)
     stages = []
     for name in run.stage_names():
-        records = _by_step([record for record in run.metrics if record["stage"] == name])
+        records = _by_step([record for record in run.learning if record["stage"] == name])
         if not records:
             continue
         axis: Record = {
             "step": [record["step"] for record in records],
-            "minutes": [_minutes(record, clock) for record in records],
+            "minutes": [minutes(record, clock) for record in records],
             "tokens": [number(record.get("num_tokens")) for record in records],
         }
         panels = _panels(records)
         for panel in panels:
             panel["references"] = list(references) if panel["id"] == "pass" else []
-        kind = table(run.recipe.get(name)).get("kind", name)
-        stages.append({"name": name, "kind": str(kind), "axis": axis, "panels": panels})
+        stages.append({"name": name, "kind": run.kind(name), "axis": axis, "panels": panels})
     return stages
 
 
@@ -107,11 +110,6 @@ def _by_step(records: list[Record]) -> list[Record]:
     return [merged[step] for step in sorted(merged)]
 
 
-def _minutes(record: Record, clock: Any) -> float | None:
-    time = number(record.get("time"))
-    return None if time is None else clock(time) / 60
-
-
 def _panels(records: list[Record]) -> list[Record]:
     names = dict.fromkeys(name for record in records for name in record)
     parts = [name for name in names if name.startswith(REWARD_PARTS)]
@@ -121,8 +119,18 @@ def _panels(records: list[Record]) -> list[Record]:
     listed += [
         Panel(f"other:{name}", name, "", (Line(name, name),), zero=False, more=True) for name in others
     ]
-    drawn = [_draw(panel, records) for panel in listed]
-    return [panel for panel in drawn if panel["series"]]
+    drawn = [panel for panel in (_draw(panel, records) for panel in listed) if panel["series"]]
+    if "reward" in names:
+        _fold(drawn, "loss")  # of a policy gradient: its size says nothing about how well it goes
+    large = next(
+        (name for name in LARGE for panel in drawn if panel["id"] == name and not panel["more"]), None
+    )
+    return [{**panel, "large": panel["id"] == large} for panel in drawn]
+
+
+def _fold(panels: list[Record], name: str) -> None:
+    for panel in panels:
+        panel["more"] = panel["more"] or panel["id"] == name
 
 
 def _parts_panel(parts: list[str]) -> Panel:

@@ -11,8 +11,9 @@ from farthing.report.alarms import alarms, final_state
 from farthing.report.clock import elapsed
 from farthing.report.costs import costs
 from farthing.report.curves import stage_charts
-from farthing.report.groups import browsable, outcomes, problems
+from farthing.report.groups import browsable, problems
 from farthing.report.headline import evaluations, headline, interval
+from farthing.report.heldout import held_out
 from farthing.report.reading import Record, RunFiles, number, read_run, table
 
 FORMAT = 1
@@ -28,10 +29,6 @@ def describe(run: RunFiles) -> Record:
     rows = evaluations(run)
     claim = headline(run, rows)
     stages = stage_charts(run, references(claim))
-    for stage in stages:
-        chart = outcomes(run, stage["name"])
-        if chart:
-            stage["panels"].append(chart)
     cost = costs(run)
     return {
         "format": FORMAT,
@@ -45,6 +42,7 @@ def describe(run: RunFiles) -> Record:
         "alarms": alarms(run),
         "samples": browsable(run),
         "problems": problems(run),
+        "held_out": held_out(run),
         "cost": cost,
         "recipe": run.recipe_text,
         "provenance": provenance(run),
@@ -111,15 +109,25 @@ def provenance(run: RunFiles) -> list[list[str]]:
         ("created", _date(run.config.get("created"))),
         ("attempts", number(run.status.get("attempt"))),
     ]
-    hardware = table(run.summary.get("hardware")) or table(run.config.get("hardware"))
-    pairs += [(name.replace("_", " "), value) for name, value in hardware.items()]
-    return [[str(name), _shown(value)] for name, value in pairs if value is not None]
+    machine = run.hardware
+    pairs += [
+        ("processor", machine.get("processor") or run.summary.get("processor")),
+        ("cores", number(machine.get("cores")) or number(run.summary.get("cores"))),
+        ("memory", _scaled(machine.get("memory_bytes"), 2**30, "GiB")),
+        ("float32 products", _scaled(machine.get("gemm_flops"), 1e9, "GFLOP/s")),
+        ("bfloat16 products", _scaled(machine.get("gemm_flops_bf16"), 1e9, "GFLOP/s")),
+    ]
+    return [
+        [name, f"{value:g}" if isinstance(value, float) else str(value)]
+        for name, value in pairs
+        if value is not None
+    ]
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+def _scaled(value: Any, unit: float, word: str) -> str | None:
+    """A measurement in a unit for people; None where it was not made (0.0)."""
+    known = number(value)
+    return f"{known / unit:.3g} {word}" if known else None
 
 
 def _date(created: Any) -> str | None:

@@ -4,7 +4,6 @@ Also what the same groups say about the problems: which are solved, which are be
 """
 
 import json
-from itertools import pairwise
 from typing import Any
 
 from farthing.report.reading import Record, RunFiles, number, table
@@ -14,8 +13,6 @@ MAX_BYTES = 6_000_000
 MAX_PROBLEMS = 400
 VERDICTS = ("right", "partial", "wrong", "truncated", "unparsable", "unscored")
 SOLVED = 0.9
-PERIODS = 12
-MIN_PER_PERIOD = 4
 
 
 def browsable(run: RunFiles, max_bytes: int = MAX_BYTES) -> Record:
@@ -134,6 +131,8 @@ def pass_rate(group: Record) -> float | None:
 def problems(run: RunFiles) -> Record:
     """Pass rates per problem over the kept groups: {"rows": [...], "total": n}, most often seen first.
 
+    Only of single problems: groups that teach are kept first, so shares among the kept say nothing about the rest.
+
     A row is {"title", "stage", "points": [[step, rate], ...], "state"}; state is "solved" (the last look at least
     SOLVED), "hopeless" (never once right) or "learning".
     """
@@ -157,31 +156,3 @@ def _state(points: list[list[float]]) -> str:
     if points[-1][1] >= SOLVED:
         return "solved"
     return "learning" if any(rate > 0 for _, rate in points) else "hopeless"
-
-
-def outcomes(run: RunFiles, stage: str) -> Record | None:
-    """A chart of how whole groups came out over time: all right, some, none; None with too few groups to say.
-
-    Each point stands for the kept groups of one stretch of steps and is drawn at the last step of it.
-    """
-    rated = [
-        (g["step"], rate) for g in run.groups if g["stage"] == stage and (rate := pass_rate(g)) is not None
-    ]
-    rated.sort()
-    periods = min(PERIODS, len(rated) // MIN_PER_PERIOD)
-    if periods < 3:
-        return None
-    bounds = [len(rated) * n // periods for n in range(periods + 1)]
-    shares: dict[str, list[list[float]]] = {"all right": [], "some right": [], "none right": []}
-    for start, stop in pairwise(bounds):
-        rates = [rate for _, rate in rated[start:stop]]
-        step = rated[stop - 1][0]
-        solved, hopeless = (sum(rate == edge for rate in rates) / len(rates) for edge in (1, 0))
-        for name, value in zip(shares, (solved, 1 - solved - hopeless, hopeless), strict=True):
-            shares[name].append([step, value])
-    styles = ("solved", "learning", "hopeless")
-    series = [{"key": name, "label": name, "style": style, "points": shares[name], "left_out": 0, "band": []}
-              for name, style in zip(shares, styles, strict=True)]  # fmt: skip
-    return {"id": "outcomes", "title": "Groups by outcome", "unit": "share", "kind": "stack", "zero": True,
-            "more": False, "series": series, "references": [],
-            "note": f"{len(rated)} groups kept for reading, in {periods} stretches"}  # fmt: skip

@@ -16,9 +16,16 @@ def evaluations(run: RunFiles) -> list[Record]:
     """Every evaluation as a flat row: the fields of `E` plus "model" (base, final, control or a stage's name).
 
     Both layouts of summary.json are read: {"base": E} and {stage: {taskset: E}}. A control stands in the summary
-    under "control", as an E or as the control run's own summary.
+    under "control", as an E or as the control run's own summary. Before there is a summary, the evaluations that
+    stages have finished count, each under the model that it names.
     """
-    rows = _rows(table(run.summary.get("evaluations")))
+    rows = _rows(table(run.summary.get("evaluations"))) or _rows(
+        {
+            _evaluated_model(run, stage): run.evaluated[stage]
+            for stage in run.stage_names()
+            if stage in run.evaluated
+        }
+    )
     control = table(run.summary.get("control"))
     if control and not any(row["model"] == "control" for row in rows):
         inner = table(control.get("evaluations")) or table(control.get("evaluation"))
@@ -27,6 +34,10 @@ def evaluations(run: RunFiles) -> list[Record]:
         )
         rows += final
     return sorted(rows, key=lambda row: PLACES.get(row["model"], 1))
+
+
+def _evaluated_model(run: RunFiles, stage: str) -> str:
+    return str(table(run.recipe.get(stage)).get("model", stage))
 
 
 def _rows(tree: Record) -> list[Record]:
@@ -88,7 +99,7 @@ def headline(run: RunFiles, rows: list[Record]) -> Record:
 
 
 def _latest(run: RunFiles) -> Record | None:
-    for record in reversed(run.metrics):
+    for record in reversed(run.learning):
         rate = number(record.get("eval/pass@1"))
         if rate is not None:
             edges = [record.get("eval/pass@1_low"), record.get("eval/pass@1_high")]

@@ -18,7 +18,7 @@ from farthing.runs.files import finite, write_atomic
 
 STYLES = ("base.css", "charts.css", "samples.css", "tables.css", "print.css")
 SCRIPTS = ("dom.js", "format.js", "scale.js", "chart.js", "hover.js", "curves.js", "marks.js", "samples.js",
-           "reader.js", "tables.js", "header.js", "main.js")  # fmt: skip
+           "reader.js", "tables.js", "problems.js", "header.js", "main.js")  # fmt: skip
 DEFAULT_NAME = "report.html"
 
 
@@ -62,7 +62,10 @@ def embed(document: Any) -> str:
 
     Everything beyond ASCII is escaped too, which takes care of U+2028, of U+2029 and of half surrogate pairs.
     """
-    text = json.dumps(finite(document), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # a NaN, which JSON has no word for
+        text = json.dumps(finite(document), separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

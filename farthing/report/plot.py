@@ -12,7 +12,7 @@ from typing import Any, Literal
 from xml.sax.saxutils import escape
 
 from farthing.errors import UserError
-from farthing.report.clock import elapsed
+from farthing.report.clock import elapsed, minutes
 from farthing.report.gather import describe
 from farthing.report.headline import interval
 from farthing.report.page import bundle
@@ -58,7 +58,7 @@ def learning_curve(run: RunFiles, axis: Axis) -> list[list[float | None]]:
     """[x, rate, low, high] of every held-out evaluation, x counted over the whole run."""
     position = _positions(run, axis)
     points: list[list[float | None]] = []
-    for record in run.metrics:
+    for record in run.learning:
         rate, x = number(record.get("eval/pass@1")), position(record)
         if rate is not None and x is not None:
             edges = (number(record.get(f"eval/pass@1_{end}")) for end in ("low", "high"))
@@ -70,7 +70,7 @@ def phases(run: RunFiles, axis: Axis) -> list[tuple[str, float, float]]:
     """(stage, from, to) of every stage that logged metrics, on the picture's axis."""
     position = _positions(run, axis)
     spans: dict[str, list[float]] = {}
-    for record in run.metrics:
+    for record in run.learning:
         x = position(record)
         if x is not None:
             spans.setdefault(record["stage"], []).append(x)
@@ -82,12 +82,12 @@ def _positions(run: RunFiles, axis: Axis) -> Any:
     """A function from a record to its place; tokens of earlier stages are added to a stage's own count."""
     if axis == "minutes":
         clock = elapsed(run)
-        return lambda record: None if number(record.get("time")) is None else clock(record["time"]) / 60
+        return lambda record: minutes(record, clock)
     before: dict[str, float] = {}
     total = 0.0
     for name in run.stage_names():
         before[name] = total
-        counts = [number(r.get("num_tokens")) or 0.0 for r in run.metrics if r["stage"] == name]
+        counts = [number(r.get("num_tokens")) or 0.0 for r in run.learning if r["stage"] == name]
         total += max(counts, default=0.0)
 
     def place(record: Record) -> float | None:

@@ -22,13 +22,19 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The content of a run directory. Missing files are empty; `notices` names what was unreadable."""
+    """The content of a run directory. Missing files are empty; `notices` names what was unreadable.
+
+    `evaluated` and `problems`: evaluation.json and problems.json of the stages that left one.
+    """
 
     path: Path
     config: Record = field(default_factory=dict)
     status: Record = field(default_factory=dict)
     summary: Record = field(default_factory=dict)
     model: Record = field(default_factory=dict)
+    hardware: Record = field(default_factory=dict)
+    evaluated: dict[str, Record] = field(default_factory=dict)
+    problems: dict[str, list[Any]] = field(default_factory=dict)
     recipe_text: str = ""
     metrics: list[Record] = field(default_factory=list)
     groups: list[Record] = field(default_factory=list)
@@ -39,6 +45,15 @@ class RunFiles:
     @property
     def recipe(self) -> Record:
         return table(self.config.get("recipe"))
+
+    def kind(self, stage: str) -> str:
+        """What a stage does; its name where the recipe does not say."""
+        return str(table(self.recipe.get(stage)).get("kind", stage))
+
+    @property
+    def learning(self) -> list[Record]:
+        """The metrics of the stages that learn: an evaluation is a result and no curve."""
+        return [record for record in self.metrics if self.kind(record["stage"]) != "evaluate"]
 
     def stage_names(self) -> list[str]:
         """Every stage that the recipe lists or a record names, in the order of the recipe, then of appearance."""
@@ -59,6 +74,9 @@ def read_run(run_dir: str | Path) -> RunFiles:
         config=_json(path / "config.json", notices),
         status=_status(path, notices),
         summary=_json(path / "summary.json", notices),
+        hardware=_json(path / "hardware.json", notices),
+        evaluated={file.parent.name: _json(file, notices) for file in _stage_files(path, "evaluation.json")},
+        problems={file.parent.name: _listed(file, notices) for file in _stage_files(path, "problems.json")},
         model=_json(path / "model" / "config.json", notices) or _json(path / "base" / "config.json", notices),
         recipe_text=_text(path / "recipe.toml", notices),
         metrics=_records(metrics.read, path / "metrics.jsonl", notices, stepped),
@@ -67,6 +85,19 @@ def read_run(run_dir: str | Path) -> RunFiles:
         attempts=_records(_headers, path / "ledger.jsonl", [], _dated),
         notices=notices,
     )
+
+
+def _stage_files(path: Path, name: str) -> list[Path]:
+    return sorted(path.glob(f"stages/*/{name}"))
+
+
+def _listed(path: Path, notices: list[str]) -> list[Any]:
+    try:
+        value = read_json(path)
+    except FarthingError as problem:
+        notices.append(_relative(problem, path))
+        return []
+    return value if isinstance(value, list) else []
 
 
 def _headers(path: Path) -> list[Record]:

@@ -12,6 +12,15 @@ import pytest
 STARTED = 1_760_000_000.0
 PRICE = 0.04
 CORES = 2
+MACHINE = {
+    "processor": "Imaginary CPU @ 3 GHz",
+    "cores": 2.0,
+    "memory_bytes": 8 * 2**30,
+    "bf16": True,
+    "gemm_flops": 9.1e10,
+    "gemm_flops_bf16": 2.2e11,
+    "bandwidth": 0.0,
+}
 RECIPE: dict[str, Any] = {
     "name": "fixture",
     "seed": 7,
@@ -19,9 +28,9 @@ RECIPE: dict[str, Any] = {
     "task": {"name": "countdown", "settings": {"numbers": 3}},
     "model": {"model_type": "qwen3", "hidden_size": 128, "num_hidden_layers": 6},
     "pretrain": {"tokens": 3_000_000},
-    "base_eval": {"kind": "evaluate"},
+    "base_eval": {"kind": "evaluate", "model": "base"},
     "grpo": {"steps": 240, "prompts_per_step": 32, "samples_per_prompt": 8},
-    "final_eval": {"kind": "evaluate"},
+    "final_eval": {"kind": "evaluate", "model": "final"},
     "cost": {"price_per_core_hour": PRICE, "currency": "EUR"},
 }
 
@@ -49,6 +58,10 @@ class Clock:
         self.ledger.append(entry | more)
         self.now += wall
 
+    def spent(self) -> dict[str, float]:
+        """What the run adds to every record."""
+        return {"cost/money": self.now / 3600 * CORES * PRICE, "cost/wall_s": self.now}
+
     @property
     def time(self) -> float:
         return STARTED + self.now
@@ -62,7 +75,12 @@ def interval(rate: float, n: int) -> list[float]:
 def evaluation(rate: float, samples: int = 4) -> dict[str, Any]:
     return {
         "task": "countdown",
+        "split": "heldout",
+        "temperature": 1.0,
         "n": 500,
+        "vote_n": 128,
+        "unscorable": 0.0,
+        "prompt_ids": [4, 17, 9],
         "samples": samples,
         "pass@1": rate,
         "pass@1_interval": interval(rate, 500),
@@ -100,7 +118,7 @@ def pretrain(clock: Clock, rng: random.Random, steps: int) -> list[dict[str, Any
         }
         if step % 20 == 0:
             record["heldout_loss"] = loss + 0.05
-        records.append(record)
+        records.append(record | clock.spent())
     return records
 
 
@@ -146,6 +164,10 @@ def grpo_record(clock: Clock, rng: random.Random, step: int) -> dict[str, Any]:
         "mismatch/ratio_max": 1.001,
         "rewards/accuracy": seen,
         "rewards/format": 0.97,
+        "loss": rng.gauss(0, 0.01),
+        "completions/max_length": 150.0,
+        "completions/unscorable_ratio": 0.0,
+        **clock.spent(),
     }
 
 
@@ -225,6 +247,33 @@ def grpo(clock: Clock, rng: random.Random, steps: int) -> tuple[list[dict[str, A
     return records, samples
 
 
+def evaluate(path: Path, clock: Clock, stage: str, rate: float) -> dict[str, Any]:
+    """An evaluation stage: its files, and the record it logs."""
+    clock.phase(stage, "evaluate", 9.0, tokens=190_000, flops=5.9e11)
+    folder = path / "stages" / stage
+    folder.mkdir(parents=True)
+    result = evaluation(rate)
+    (folder / "evaluation.json").write_text(json.dumps(result), encoding="utf-8")
+    rng = random.Random(11)
+    skills = [min(1.0, max(0.0, rng.gauss(rate, 0.6 * math.sqrt(rate * (1 - rate))))) for _ in range(500)]
+    rates = [
+        {
+            "problem": {"numbers": [n // 25 + 1, n % 25 + 1, 7], "target": n % 90 + 1},
+            "rate": sum(rng.random() < skill for _ in range(4)) / 4,
+        }
+        for n, skill in enumerate(skills)
+    ]
+    (folder / "problems.json").write_text(json.dumps(rates), encoding="utf-8")
+    return {
+        "stage": stage,
+        "step": 1,
+        "time": clock.time,
+        "eval/pass@1": rate,
+        "eval/n": 500,
+        **clock.spent(),
+    }
+
+
 def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
@@ -235,10 +284,10 @@ def write_run(path: Path, *, steps: int = 240, pretrain_steps: int = 200, seed: 
     path.mkdir(parents=True)
     clock.phase("tokenizer", "setup", 3.2)
     records = pretrain(clock, rng, pretrain_steps)
-    clock.phase("base_eval", "evaluate", 9.0, tokens=190_000, flops=5.9e11)
+    records.append(evaluate(path, clock, "base_eval", 0.065))
     rl_records, samples = grpo(clock, rng, steps)
-    clock.phase("final_eval", "evaluate", 9.5, tokens=170_000, flops=5.3e11)
-    write_lines(path / "metrics.jsonl", records + rl_records)
+    final = evaluate(path, clock, "final_eval", learned(steps))
+    write_lines(path / "metrics.jsonl", [*records, *rl_records, final])
     write_lines(path / "samples.jsonl", samples)
     write_lines(path / "ledger.jsonl", clock.ledger)
     stages = {name: {"state": "finished", "step": 0, "steps": 0} for name in RECIPE["stages"]}
@@ -253,6 +302,7 @@ def write_run(path: Path, *, steps: int = 240, pretrain_steps: int = 200, seed: 
             "message": "",
         },
         "summary.json": summary(clock, steps),
+        "hardware.json": MACHINE,
     }
     for name, document in documents.items():
         (path / name).write_text(json.dumps(document), encoding="utf-8")

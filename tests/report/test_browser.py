@@ -109,7 +109,9 @@ def test_the_drawn_points_are_the_logged_ones(visit: Any, report: Path, run_dir:
         };
     }""")
     lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, lines) if "eval/pass@1" in record]
+    records = [
+        record for record in map(json.loads, lines) if "eval/pass@1" in record and record["stage"] == "grpo"
+    ]
     assert len(drawn["dots"]) == len(records) == 12
     for (cx, cy), record in zip(drawn["dots"], records, strict=True):
         assert abs(through(cx, drawn["columns"]) - record["step"]) < 0.05

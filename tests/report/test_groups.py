@@ -11,7 +11,6 @@ from farthing.report.groups import (
     VERDICTS,
     blocks,
     browsable,
-    outcomes,
     present_sample,
     problems,
     title,
@@ -126,17 +125,6 @@ def test_problems_are_solved_learning_or_hopeless(tmp_path: Path) -> None:
         "n 1": ("solved", [[1, 0.5], [5, 1.0]]),
         "n 3": ("learning", [[1, 0.0], [5, 0.5]]),
     }
-
-
-def test_outcomes_are_shares_of_whole_groups(tmp_path: Path) -> None:
-    rates = [[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
-    write_groups(tmp_path, [(step, {"n": step}, rates[n]) for step in range(1, 7) for n in range(4)])
-    run = read_run(tmp_path)
-    chart = outcomes(run, "grpo")
-    assert chart is not None
-    shares = {one["key"]: [value for _, value in one["points"]] for one in chart["series"]}
-    assert shares == {"all right": [0.25] * 6, "some right": [0.25] * 6, "none right": [0.5] * 6}
-    assert outcomes(run, "pretrain") is None
 
 
 @pytest.mark.parametrize("samples", [None, [], "x", 17, {"a": 1}, [1, None], [{"text": None}]])

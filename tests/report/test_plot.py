@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -38,7 +39,9 @@ def test_it_is_one_static_file_with_base_control_and_result(run_dir: Path, tmp_p
 
 def test_the_circles_are_the_evaluations(run_dir: Path, tmp_path: Path) -> None:
     lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, lines) if "eval/pass@1" in record]
+    records = [
+        record for record in map(json.loads, lines) if "eval/pass@1" in record and record["stage"] == "grpo"
+    ]
     points = learning_curve(read_run(run_dir), "minutes")
     assert [point[1] for point in points] == [record["eval/pass@1"] for record in records]
     assert [point[2] for point in points] == [record["eval/pass@1_low"] for record in records]
@@ -70,6 +73,7 @@ def test_a_run_without_evaluations_is_one_line(tmp_path: Path) -> None:
 def test_one_evaluation_and_strange_names_are_drawn(make_run: Maker, tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steps=20, pretrain_steps=1)
     (path / "summary.json").unlink()
+    shutil.rmtree(path / "stages")
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     config["recipe"]["task"]["name"] = '<script>"&\0\ud800'
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")

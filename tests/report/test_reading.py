@@ -15,7 +15,8 @@ Maker = Callable[..., Path]
 
 def test_everything_written_is_read(run_dir: Path) -> None:
     run = read_run(run_dir)
-    assert len(run.metrics) == 200 + 240
+    assert len(run.metrics) == 200 + 240 + 2
+    assert len(run.learning) == 200 + 240
     assert len(run.groups) == 2 * 41
     assert run.summary["evaluations"]["base"]["pass@1"] == 0.065
     assert run.stage_names() == ["tokenizer", "pretrain", "base_eval", "grpo", "final_eval"]
@@ -37,7 +38,7 @@ def test_a_torn_last_line_costs_only_itself(make_run: Maker, tmp_path: Path) -> 
     with open(path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"stage": "grpo", "step": 4, "rew')
     run = read_run(path)
-    assert len(run.metrics) == 5
+    assert len(run.learning) == 5
     assert run.notices == []
 
 
@@ -48,7 +49,7 @@ def test_a_damaged_document_is_named_and_costs_only_itself(
     path = make_run(tmp_path / "run", steps=3, pretrain_steps=2)
     (path / name).write_text('{"stages": [', encoding="utf-8")
     run = read_run(path)
-    assert len(run.metrics) == 5
+    assert len(run.metrics) == 7
     assert len(run.notices) == 1
     assert run.notices[0].startswith(f"{name}: ")
     assert str(tmp_path) not in run.notices[0]

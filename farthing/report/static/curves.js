@@ -1,6 +1,5 @@
 // The curves of every stage: one large chart for the question that matters, small ones for the rest.
 
-const LARGE = ["pass", "loss"];
 const AXES = { step: "steps", minutes: "minutes", tokens: "tokens" };
 
 function swatch(style, kind) {
@@ -9,7 +8,7 @@ function swatch(style, kind) {
 }
 
 function captionNotes(panel) {
-  const notes = panel.note ? [panel.note] : [];
+  const notes = [];
   const widths = panel.series.map(smoothing).filter(Boolean);
   if (widths.length) {
     const pale = panel.kind === "stack" ? "" : "; pale: every step";
@@ -23,7 +22,7 @@ function captionNotes(panel) {
 
 /** One chart with its caption, legend and cursor. */
 function chart(panel, stage, together) {
-  const large = LARGE.includes(panel.id);
+  const large = panel.large;
   const write = writer(panel.unit);
   const last = together.steps.at(-1);
   const when = el("span", { class: "when" });
@@ -89,8 +88,8 @@ function stageTitle({ name, kind }) {
 function stageSection(stage, together, choice) {
   const shown = stage.panels.filter((panel) => !panel.more);
   const more = stage.panels.filter((panel) => panel.more);
-  const large = shown.filter((panel) => LARGE.includes(panel.id));
-  const small = shown.filter((panel) => !LARGE.includes(panel.id));
+  const large = shown.filter((panel) => panel.large);
+  const small = shown.filter((panel) => !panel.large);
   const draw = (panel) => chart(panel, stage, together);
   return section(`stage-${slug(stage.name)}`, stageTitle(stage),
     choice,

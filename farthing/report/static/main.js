@@ -13,7 +13,7 @@ function navigationBar(name, sections) {
 function mount(root, document_) {
   const samples = samplesSection(document_.samples);
   const stages = stageSections(document_.stages, samples.open);
-  const rest = [samples.node, evaluationSection(document_), problemsSection(document_.problems),
+  const rest = [samples.node, evaluationSection(document_), problemsSection(document_.held_out, document_.problems),
     costSection(document_.cost), provenanceSection(document_)].filter(Boolean);
   const nothing = stages.length || samples.node || document_.evaluations.length ? null
     : el("p", { class: "empty" }, "Nothing has been logged yet.");

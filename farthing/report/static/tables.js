@@ -1,4 +1,4 @@
-// Evaluations, problems and costs as tables.
+// Evaluations and costs as tables.
 
 const MODEL_STYLES = { base: "quiet", control: "b", final: "a" };
 
@@ -7,6 +7,7 @@ function evaluationSection(document_) {
   if (!rows.length) return null;
   const several = new Set(rows.map((row) => row.task)).size > 1;
   const rates = rateNames(rows);
+  const unscored = rows.some((row) => row.unscorable > 0);
   const columns = [
     { head: "model", cell: (row) => [row.model, several ? el("span", { class: "unit" }, row.task) : null] },
     { head: "", mark: true, cell: (row) => intervalStrip(row["pass@1"], ...edges(row, "pass@1"), MODEL_STYLES[row.model] || "a") },
@@ -14,11 +15,20 @@ function evaluationSection(document_) {
     { head: "mean length", numeric: true, title: "tokens", cell: (row) => plain(row.mean_length) },
     { head: "truncated", numeric: true, cell: (row) => share(row.truncated) },
     { head: "unparsable", numeric: true, cell: (row) => share(row.unparsable) },
+    unscored ? { head: "not scored", numeric: true, cell: (row) => share(row.unscorable) } : null,
     { head: "problems × samples", numeric: true, cell: (row) => `${plain(row.n)} × ${plain(row.samples)}` },
-  ];
+  ].filter(Boolean);
   return section("evaluation", "Evaluation",
     table(columns, rows, { "aria-label": "evaluation" }), comparisons(document_.comparisons),
-    el("p", { class: "small" }, "Held-out problems, answers sampled. Small figures: interval of the rate."));
+    el("p", { class: "small" }, evaluationWords(rows)));
+}
+
+function evaluationWords(rows) {
+  const { split, temperature, vote_n: voters } = rows.at(-1);
+  const where = split === "train" ? "Training" : "Held-out";
+  const how = known(temperature) ? `sampled at temperature ${plain(temperature)}` : "sampled";
+  const votes = known(voters) ? ` pass@k and cons@k for k > 1 on ${plain(voters)} of the problems.` : "";
+  return `${where} problems, answers ${how}.${votes} Small figures: interval of the rate.`;
 }
 
 function rateNames(rows) {
@@ -45,35 +55,6 @@ function comparisons(rows) {
     { head: "interval", numeric: true, cell: (row) => range(...(Array.isArray(row.interval) ? row.interval : []), points) },
     { head: "probability of better", numeric: true, cell: (row) => share(row.p_better) },
   ], rows, { "aria-label": "comparisons" }) : null;
-}
-
-const STATES = { solved: ["✓", "solved"], learning: ["◐", "learning"], hopeless: ["✕", "hopeless"] };
-const PROBLEMS_AT_FIRST = 12;
-
-function problemsSection(problems) {
-  const rows = problems.rows.filter((row) => row.points.length > 1);
-  if (!rows.length) return null;
-  const [first, last] = ends(rows.flatMap((row) => row.points.map((point) => point[0])));
-  const columns = [
-    { head: "problem", cell: (row) => el("span", { class: "problem", title: row.title }, row.title) },
-    { head: `steps ${plain(first)} to ${plain(last)}`, cell: (row) => sparkline(row.points, first, last) },
-    { head: "first", numeric: true, title: "pass rate", cell: (row) => share(row.points[0][1], 0) },
-    { head: "last", numeric: true, title: "pass rate", cell: (row) => share(row.points.at(-1)[1], 0) },
-    { head: "looks", numeric: true, title: "how often its group was kept", cell: (row) => row.points.length },
-    { head: "state", cell: (row) => el("span", { class: `state ${row.state}` }, STATES[row.state].join(" ")) },
-  ];
-  const few = table(columns, rows.slice(0, PROBLEMS_AT_FIRST), { "aria-label": "problems" });
-  const more = el("button", { type: "button", class: "quiet", listen: { click: () => {
-    few.replaceWith(table(columns, rows, { "aria-label": "problems" }));
-    more.remove();
-  } } }, `all ${rows.length} problems`);
-  const count = (state) => rows.filter((row) => row.state === state).length;
-  const left = problems.total - rows.length;
-  return section("problems", "Problems",
-    el("p", { class: "small" }, `Of ${rows.length} problems met more than once among the kept samples: `,
-      `${count("solved")} solved, ${count("learning")} learning, ${count("hopeless")} hopeless. `,
-      left ? `${left} more are not listed.` : ""),
-    few, rows.length > PROBLEMS_AT_FIRST ? more : null);
 }
 
 function costSection(cost) {
