@@ -19,6 +19,7 @@ WELCOME = {"playwright"}
 COMES_WITH = {
     "pydantic_core": "pydantic",
     "regex": "transformers",
+    "httpx": "openai",
     "latex2sympy2_extended": "math-verify",
     "sympy": "math-verify",
 }

@@ -36,7 +36,8 @@ SIBLINGS: dict[str, frozenset[str]] = {
     "data": frozenset({"tasks"}),
     "engine": frozenset({"models"}),
     "cost.planner": frozenset({"recipe"}),
-    "pipeline": frozenset({"recipe"}),
+    "pipeline": frozenset({"recipe", "report"}),
+    "cli": frozenset({"server"}),
     "__main__": frozenset({"cli"}),
 }
 

@@ -30,7 +30,6 @@ def run(
     from farthing.cli.summary import print_summary
     from farthing.cli.typed import same_command
     from farthing.pipeline import run_recipe
-    from farthing.report.page import write_report
 
     directory = run_dir or Path("runs") / recipe.stem
     try:
@@ -39,5 +38,4 @@ def run(
     except KeyboardInterrupt:
         print(f"farthing: interrupted; the same command goes on: {same_command()}", file=sys.stderr)
         raise typer.Exit(130) from None
-    write_report(directory)
     print_summary(summary, directory)
