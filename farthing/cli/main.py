@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from farthing import __version__
-from farthing.cli import chat, evaluate, generate, report, run, tasks
+from farthing.cli import chat, evaluate, generate, report, run, serve, tasks
 from farthing.errors import FarthingError, UserError
 
 Command = Callable[..., Any]
@@ -22,6 +22,7 @@ Command = Callable[..., Any]
 COMMANDS: dict[str, Command] = {
     "run": run.run,
     "chat": chat.chat,
+    "serve": serve.serve,
     "eval": evaluate.evaluate,
     "generate": generate.generate,
     "report": report.report,

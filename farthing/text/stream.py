@@ -38,7 +38,7 @@ class ByteStream:
         skipped: frozenset[int],
         drop_space: bool = False,
     ) -> None:
-        self._bytes_of = bytes_of
+        self.bytes_of = bytes_of
         self._backend = backend
         self._skipped = skipped
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -48,7 +48,7 @@ class ByteStream:
         if token_id in self._skipped:
             return ""
         token = self._backend.id_to_token(token_id)
-        return "" if token is None else self._shown(self._decoder.decode(self._bytes_of(token)))
+        return "" if token is None else self._shown(self._decoder.decode(self.bytes_of(token)))
 
     def flush(self) -> str:
         return self._shown(self._decoder.decode(b"", final=True))
@@ -104,6 +104,17 @@ def stream_decoder(
     if kinds[:3] == ["Replace", "ByteFallback", "Fuse"] and kinds[3:] in ([], ["Strip"]):
         return ByteStream(_piece_bytes, backend, skipped, drop_space=kinds[3:] == ["Strip"])
     return WholeStream(backend, skip_special)
+
+
+def spelling(backend: tokenizers.Tokenizer, definition: Mapping[str, Any], token_id: int) -> bytes:
+    """The bytes that one token adds to a text, which need not be whole characters; empty for an unknown id."""
+    token = backend.id_to_token(token_id)
+    if token is None:
+        return b""
+    stream = stream_decoder(backend, definition, skip_special=False)
+    if isinstance(stream, ByteStream):
+        return stream.bytes_of(token)
+    return str(backend.decode([token_id], skip_special_tokens=False)).encode()
 
 
 def is_byte_fallback(definition: Mapping[str, Any]) -> bool:

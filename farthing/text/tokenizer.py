@@ -19,7 +19,7 @@ from farthing.errors import CheckpointError
 from farthing.text import files
 from farthing.text.added import AddedToken, Control, read_added
 from farthing.text.definition import continuing, without_control
-from farthing.text.stream import StreamDecoder, is_byte_fallback, stream_decoder
+from farthing.text.stream import StreamDecoder, is_byte_fallback, spelling, stream_decoder
 
 Position = Literal["start", "after_control", "after_text"]
 
@@ -67,6 +67,10 @@ class Tokenizer:
     def stream(self, *, skip_special: bool = False) -> StreamDecoder:
         """A decoder to be fed id by id; it never gives out half a character."""
         return stream_decoder(self._full, self.definition, skip_special=skip_special)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token adds to a text; half a character where the vocabulary has such tokens."""
+        return spelling(self._full, self.definition, token_id)
 
     @cached_property
     def _plain(self) -> dict[Position, tokenizers.Tokenizer]:

@@ -1,0 +1,83 @@
+"""`farthing serve`: an OpenAI-compatible server around one model or several."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Model or run directories; NAME=DIR gives one a name. The first is the default.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen. An address others can reach needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option("--api-key-file", metavar="FILE", help="Keys that open the server, one a line."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host", metavar="NAME", help="Another name this server is reached by; may be repeated."
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin", metavar="ORIGIN", help="A page elsewhere that may ask; may be repeated."
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", min=64, help="Tokens of a conversation; as many as fit when not given."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="As many as there are cores to use, when not given."),
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    max_running: Annotated[
+        int | None, typer.Option("--max-running", min=1, help="Replies written at once; others wait.")
+    ] = None,
+) -> None:
+    """Serve models to programs that speak the OpenAI API.
+
+    One process answers requests, another computes; if that one dies or stands still, it is started again. Ctrl-C ends
+    both.
+    """
+    from farthing.cli.models import model_directory
+    from farthing.errors import UserError
+    from farthing.server.serve import Settings, serve
+
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise UserError(f"--dtype {dtype}: choose auto, float32 or bfloat16")
+    named = [_named(text) for text in models]
+    serve(
+        Settings(
+            models=[(name, model_directory(path)) for name, path in named],
+            host=host,
+            port=port,
+            api_key_file=api_key_file,
+            allowed_hosts=allow_host or (),
+            allowed_origins=allow_origin or (),
+            context=context,
+            threads=threads,
+            dtype=dtype,
+            running=max_running,
+        )
+    )
+
+
+def _named(text: str) -> tuple[str | None, Path]:
+    """ "tiny=runs/a/model" -> ("tiny", runs/a/model); a directory with = in its name stays one."""
+    name, equals, path = text.partition("=")
+    if equals and name and not Path(text).exists():
+        return name, Path(path)
+    return None, Path(text)
