@@ -64,7 +64,7 @@ def read_table(path: Path = TABLE) -> list[Row]:
     return rows
 
 
-def judge(rows: Sequence[Row], seconds: float = 3.0) -> list[Score]:
+def judge(rows: Sequence[Row], seconds: float = 5.0) -> list[Score]:
     """The score of every row, all calls of one verifier together as in training; `seconds` limits one
     call."""
     limits = Limits(seconds=seconds)

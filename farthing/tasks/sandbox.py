@@ -34,6 +34,7 @@ _PROGRAM = (
 )
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MAX_REPLY_BYTES = 1 << 20
+OVERSLEPT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +105,19 @@ class _Worker:
         reply = json.loads(line)
         return reply if isinstance(reply, dict) else "the checking process broke its protocol"
 
+    def ended(self) -> str | None:
+        """How the process ended, or None while it runs. It is not reaped: until `kill`, its group's id
+        stays its own."""
+        status = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if status is None:
+            return None
+        return f"{'exit status' if status.si_code == os.CLD_EXITED else 'signal'} {status.si_status}"
+
     def _ending(self) -> str:
-        try:
-            code = self.process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            return "its output was closed"
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
+        deadline = time.monotonic() + 1.0
+        while (ending := self.ended()) is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return ending or "its output was closed"
 
     def kill(self) -> None:
         """End the process and whatever it started; it leads its own group, so the group's id is its own."""
@@ -176,10 +184,9 @@ class Pool:
         self._workers = []
 
     def _staff(self, needed: int) -> None:
-        for worker in [w for w in self._workers if w.job is None and w.process.poll() is not None]:
-            if worker.ready:  # it died while idle, which is no call's fault
-                worker.kill()
-                self._workers.remove(worker)
+        for worker in [w for w in self._workers if w.ready and w.job is None and w.ended() is not None]:
+            worker.kill()  # it died while idle, which is no call's fault
+            self._workers.remove(worker)
         while len(self._workers) < min(self.size, needed):
             self._workers.append(_Worker(self.target, self.memory_bytes, self.seconds, self.start_seconds))
 
@@ -197,9 +204,15 @@ class Pool:
                 selector.register(worker.output, selectors.EVENT_READ)
                 if worker.outgoing:
                     selector.register(worker.input, selectors.EVENT_WRITE)
-            first = min(worker.deadline for worker in active)
-            selector.select(max(0.0, first - time.monotonic()))
+            before = time.monotonic()
+            patience = max(0.0, min(worker.deadline for worker in active) - before)
+            selector.select(patience)
+        took = time.monotonic() - before
         for worker in active:
+            if took > patience + OVERSLEPT_SECONDS:
+                # We were stopped ourselves (Ctrl-Z, a suspended machine) and most likely the workers with us, and
+                # nothing says for how long of that time: let the wait begin again.
+                worker.deadline += took
             worker.push()
             self._attend(worker, done)
 

@@ -1,6 +1,9 @@
 """The worker pool: what goes wrong in a call stays in that call, and is told."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +110,32 @@ def test_closing_ends_the_processes() -> None:
 def test_a_function_that_cannot_be_loaded_is_a_user_error(target: str) -> None:
     with pytest.raises(TaskError, match="cannot be loaded"):
         Pool(target, workers=1).run([{}])
+
+
+STOPPED = """
+import os, signal, sys, threading, time
+sys.path.insert(0, {root!r})
+from farthing.tasks.sandbox import Pool
+pool = Pool({target!r}, workers=1, seconds=0.6)
+worker = pool.run([{{"action": "pid"}}])[0].value
+print(worker, flush=True)
+print(pool.run([{{"action": "sleep", "value": 0.4}}])[0].error, flush=True)
+"""
+
+
+def test_time_in_which_the_whole_program_is_stopped_is_not_counted() -> None:
+    root = str(TARGETS.parents[2])
+    program = STOPPED.format(root=root, target=f"{TARGETS}:act")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = [process.pid, int(process.stdout.readline())]
+        time.sleep(0.1)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(1.2)
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+        assert process.stdout.readline() == "None\n"
 
 
 def gone(pid: int) -> bool:
