@@ -72,8 +72,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a whole-looking checkpoint, ascending."""
-        found = [path.parent.name for path in self.directory.glob(f"step_*/{MANIFEST}")]
-        return sorted(int(name.removeprefix("step_")) for name in found)
+        numbers = [path.parent.name[5:] for path in self.directory.glob(f"step_*/{MANIFEST}")]
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that matches its manifest, or None."""
@@ -100,11 +100,11 @@ def _is_whole(directory: Path) -> bool:
     try:
         files = json.loads((directory / MANIFEST).read_text())
         return all(
-            (directory / name).stat().st_size == entry["size"]
-            and _sha256(directory / name) == entry["sha256"]
-            for name, entry in files.items()
+            (directory / name).stat().st_size == files[name]["size"]
+            and _sha256(directory / name) == files[name]["sha256"]
+            for name in (TENSORS, STATE)
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, KeyError):
         return False
 
 

@@ -70,7 +70,7 @@ class LocalLearner:
         totals["loss"] += loss.item()
         totals["trained_tokens"] += len(weights_M)
         for name, values in {"entropy": tokens.entropy, **result.metrics}.items():
-            totals[name] = _joined(name, totals[name], values.detach().double())
+            totals[name] = _joined(name, totals.get(name), values.detach().double())
 
     def tokens(self, rows: Sequence[Sample]) -> tuple[Tokens, Tensor]:
         """Forward one micro-batch, longest row first: (what the objective sees, each trained token's weight [M])."""
@@ -148,17 +148,13 @@ class LocalLearner:
         self.model.publish(self.compute_dtype)
 
     def _update(self, totals: dict[str, float], lr_scale: float) -> dict[str, float]:
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm))
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        grad_norm = float(norm)
+        # Before clipping, which would spread one infinity over every parameter.
         if not math.isfinite(grad_norm) or not math.isfinite(totals["loss"]):
-            bad = [
-                n
-                for n, p in self.model.named_parameters()
-                if p.grad is not None and not p.grad.isfinite().all()
-            ]
-            raise NumericsError(
-                f"step {self.steps_taken}: loss {totals['loss']}, gradient norm {grad_norm}; "
-                f"first parameter with a non-finite gradient: {bad[0] if bad else 'none'}"
-            )
+            raise self._failure(totals["loss"], grad_norm)
+        torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip_norm, norm)
         self.optimizers.step(lr_scale)
         self.model.publish(self.compute_dtype)
         count = totals.pop("trained_tokens")
@@ -166,7 +162,19 @@ class LocalLearner:
         averaged = {name: value if name.endswith("_max") else value / count for name, value in totals.items()}
         return {"loss": loss, "grad_norm": grad_norm, "trained_tokens": count, **averaged}
 
+    def _failure(self, loss: float, grad_norm: float) -> NumericsError:
+        """What went wrong where; the gradient is dropped, so that whoever goes back to a checkpoint starts clean."""
+        named = self.model.named_parameters()
+        bad = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "none")
+        self.model.zero_grad(set_to_none=True)
+        return NumericsError(
+            f"step {self.steps_taken}: loss {loss}, gradient norm {grad_norm}; "
+            f"first parameter with a non-finite gradient: {bad}"
+        )
 
-def _joined(name: str, total: float, values: Tensor) -> float:
+
+def _joined(name: str, total: float | None, values: Tensor) -> float:
     """Metrics named *_max keep the largest token's value; all others are summed, to be averaged at the end."""
-    return max(total, values.max().item()) if name.endswith("_max") else total + values.sum().item()
+    if name.endswith("_max"):
+        return max(values.max().item(), -math.inf if total is None else total)
+    return values.sum().item() + (total or 0.0)
