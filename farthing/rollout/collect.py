@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from farthing.engine.api import Completion, Generator, Request, SamplingParams
 from farthing.rollout.types import Group, Prompt, Rollout
@@ -17,11 +18,7 @@ Scorer = Callable[[Sequence[tuple[str, Problem]]], list[Score]]
 def make_prompt(tokenizer: Tokenizer, taskset: Taskset, problem: Problem) -> Prompt:
     """A problem as the model will read it, up to and including the opening of its own turn."""
     rendered = render(tokenizer, taskset.messages(**problem), add_generation_prompt=True)
-    opening = rendered.text.rfind("<think>")
-    is_prefilled = opening >= 0 and not rendered.text[opening:].removeprefix("<think>").strip()
-    return Prompt(
-        problem, tuple(rendered.ids), rendered.text, rendered.text[opening:] if is_prefilled else ""
-    )
+    return Prompt(problem, tuple(rendered.ids), rendered.text, rendered.prefill)
 
 
 def request_seed(*parts: object) -> int:
@@ -41,14 +38,7 @@ def sample(
     requests = []
     for index, prompt in enumerate(prompts):
         for k in range(samples):
-            own = SamplingParams(
-                max_new_tokens=params.max_new_tokens,
-                temperature=params.temperature,
-                top_k=params.top_k,
-                top_p=params.top_p,
-                seed=request_seed(*seed, index, k),
-                stop_token_ids=params.stop_token_ids,
-            )
+            own = replace(params, seed=request_seed(*seed, index, k))
             requests.append(Request(prompt.token_ids, own, f"{index}/{k}"))
     completions = generator.generate(requests)
     return [completions[start : start + samples] for start in range(0, len(completions), samples)]
