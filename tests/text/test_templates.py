@@ -307,10 +307,62 @@ def test_spans_are_found_whatever_the_shape(with_tokens: Callable[..., Tokenizer
     rendered = render(tokenizer, [USER, THOUGHT, AGAIN, PLAIN])
     assert rendered.text == text
     assert spans(tokenizer, rendered) == trained
-    words = {"role": "assistant", "content": "Assistant: <|a|>User: Assistant: "}
+    words = {"role": "assistant", "content": "Assistant: <|a|>User: Assistant:"}
     odd = render(tokenizer, [{"role": "user", "content": "Assistant: hm\nAssistant: <|a|>"}, words])
     (found,) = spans(tokenizer, odd)
-    assert found.removesuffix("<|e|>").strip().endswith(words["content"].strip())
+    assert found.removesuffix("<|e|>").removeprefix("</think>\n").strip() == words["content"]
+
+
+def test_only_the_last_turn_is_closed(with_tokens: Callable[..., Tokenizer]) -> None:
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}{{ '<|e|>' if loop.last else '\n' }}{% endfor %}"
+    tokenizer = with_tokens(["<|e|>"], [], template, eos_token="<|e|>")
+    assert spans(tokenizer, render(tokenizer, [USER, PLAIN, AGAIN, PLAIN])) == ["4.", "4.<|e|>"]
+
+
+def test_a_turn_after_a_tool_has_no_header_of_its_own(with_tokens: Callable[..., Tokenizer]) -> None:
+    template = (
+        "{% set n = namespace(tool=false) %}{% for m in messages %}"
+        "{% if m.role == 'tool' %}<|t|>{{ m.content }}<|/t|>"
+        "{% elif m.role == 'assistant' %}{{ '' if n.tool else '<|a|>' }}{{ m.content }}<|e|>"
+        "{% else %}<|u|>{{ m.content }}{% endif %}{% set n.tool = m.role == 'tool' %}{% endfor %}"
+        "{% if add_generation_prompt and not n.tool %}<|a|>{% endif %}"
+    )
+    tokenizer = with_tokens(["<|u|>", "<|a|>", "<|t|>", "<|/t|>", "<|e|>"], [], template, eos_token="<|e|>")
+    call = {"role": "assistant", "content": "add(2, 2)"}
+    rendered = render(tokenizer, [AGAIN, call, RESULT, PLAIN])
+    assert rendered.text == '<|u|>And 2*3?<|a|>add(2, 2)<|e|><|t|>{"sum": 3}<|/t|>4.<|e|>'
+    assert spans(tokenizer, rendered) == ["add(2, 2)<|e|>", "4.<|e|>"]
+
+
+def test_words_that_begin_like_a_tag_are_whole(with_tokens: Callable[..., Tokenizer]) -> None:
+    template = (
+        "{% for m in messages %}<|{{ m.role[0] }}|>{{ m.content }}{{ '<|e|>' if m.role == 'assistant' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|a|><think>{% endif %}"
+    )
+    tokenizer = with_tokens(["<|u|>", "<|a|>", "<|e|>"], [], template, eos_token="<|e|>")
+    tagged = {"role": "assistant", "content": "<th>4</th>"}
+    assert spans(tokenizer, render(tokenizer, [AGAIN, tagged, AGAIN, tagged])) == ["<th>4</th><|e|>"] * 2
+
+
+def test_a_template_that_wants_more_than_one_exchange_closes_with_the_eos_token(
+    with_tokens: Callable[..., Tokenizer],
+) -> None:
+    template = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('begin with the system') }}{% endif %}"
+        "{% for m in messages %}<|{{ m.role[0] }}|>{{ m.content }}<|e|>{% endfor %}"
+    )
+    tokenizer = with_tokens(["<|u|>", "<|a|>", "<|s|>", "<|e|>"], [], template, eos_token="<|e|>")
+    assert spans(tokenizer, render(tokenizer, [SYSTEM, AGAIN, PLAIN])) == ["4.<|e|>"]
+
+
+def test_of_two_control_tokens_the_longer_is_meant(with_tokens: Callable[..., Tokenizer]) -> None:
+    template = "{% for m in messages %}<|u|>{{ m.content }}<|u|>more{% endfor %}"
+    tokenizer = with_tokens(["<|u|>", "<|u|>more"], [], template)
+    rendered = render(tokenizer, [AGAIN])
+    assert (rendered.ids[0], rendered.ids[-1]) == (
+        tokenizer.token_id("<|u|>"),
+        tokenizer.token_id("<|u|>more"),
+    )
 
 
 def test_a_prompt_is_a_prefix_of_the_turn_it_opens(with_tokens: Callable[..., Tokenizer]) -> None:
