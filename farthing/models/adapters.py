@@ -17,7 +17,7 @@ from farthing.models.decoder import Decoder
 from farthing.models.families.operators import Operator, rename, stack, take_apart
 from farthing.models.headers import read_header
 from farthing.models.layers import Linear
-from farthing.models.lora import ExpertLowRank, LoraConfig, LowRank, adapted, targets
+from farthing.models.lora import FEED_FORWARD, ExpertLowRank, LoraConfig, LowRank, adapted, targets
 from farthing.models.moe import Experts
 from farthing.models.weights import Item, Source, is_finite, write_file
 
@@ -51,9 +51,16 @@ def stored(model: Decoder) -> dict[str, Tensor]:
     return found
 
 
+def target_names(model: Decoder) -> list[str]:
+    """Ends of the adapted projections' names; those of experts are the three every expert has."""
+    found = adapted(model)
+    linear = {name.rpartition(".")[2] for name, module in found if isinstance(module, Linear)}
+    experts = any(isinstance(module, Experts) for _, module in found)
+    return sorted(linear | (set(FEED_FORWARD) if experts else set()))
+
+
 def save_adapter(model: Decoder, config: LoraConfig, directory: str | Path, base: str | None = None) -> None:
     """Write the adapters of `model` for PEFT and vLLM, atomically; `base` is the model they belong to."""
-    names = sorted({name.rpartition(".")[2] for name, module in adapted(model) if isinstance(module, Linear)})
     described = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -63,7 +70,7 @@ def save_adapter(model: Decoder, config: LoraConfig, directory: str | Path, base
         "use_rslora": config.use_rslora,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": names,
+        "target_modules": target_names(model),
         "inference_mode": True,
     }
     items = [Item(name, tensor, "F32") for name, tensor in stored(model).items()]
