@@ -314,7 +314,8 @@ def test_spans_are_found_whatever_the_shape(with_tokens: Callable[..., Tokenizer
 
 
 def test_only_the_last_turn_is_closed(with_tokens: Callable[..., Tokenizer]) -> None:
-    template = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}{{ '<|e|>' if loop.last else '\n' }}{% endfor %}"
+    closed = "{{ '<|e|>' if loop.last else '\n' }}"
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}" + closed + "{% endfor %}"
     tokenizer = with_tokens(["<|e|>"], [], template, eos_token="<|e|>")
     assert spans(tokenizer, render(tokenizer, [USER, PLAIN, AGAIN, PLAIN])) == ["4.", "4.<|e|>"]
 
