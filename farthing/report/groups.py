@@ -13,6 +13,7 @@ MAX_BYTES = 6_000_000
 MAX_PROBLEMS = 400
 VERDICTS = ("right", "partial", "wrong", "truncated", "unparsable", "unscored")
 SOLVED = 0.9
+ONE_LINE = 100
 
 
 def browsable(run: RunFiles, max_bytes: int = MAX_BYTES) -> Record:
@@ -55,10 +56,15 @@ def present(group: Record) -> Record:
         "stage": group["stage"],
         "step": group["step"],
         "title": title(problem),
-        "problem": json.dumps(problem, ensure_ascii=False, indent=1),
+        "problem": _written(problem),
         "prompt": str(group.get("prompt") or ""),
         "samples": [present_sample(sample) for sample in samples_of(group)],
     }
+
+
+def _written(problem: Record) -> str:
+    line = json.dumps(problem, ensure_ascii=False)
+    return line if len(line) <= ONE_LINE else json.dumps(problem, ensure_ascii=False, indent=1)
 
 
 def present_sample(sample: Record) -> Record:

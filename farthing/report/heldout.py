@@ -15,7 +15,7 @@ MAX_ROWS = 600
 
 
 def held_out(run: RunFiles) -> Record:
-    """{"models": [..], "buckets": [..], "counts": [[per bucket] per model], "rows": [{"title", "rates": [..]}]}.
+    """{"models": [..], "buckets": [not empty ones], "counts": [[per bucket] per model], "rows": [{"title", "rates"}]}.
 
     Rows are in order of what was gained between the first model and the last, most first; {} without the files.
     """
@@ -34,7 +34,13 @@ def held_out(run: RunFiles) -> Record:
     rows.sort(key=lambda row: -_gained(row["rates"]))
     counts = [[sum(bucket(rate) == place for rate in column.values()) for place in range(len(BUCKETS))]
               for column in columns]  # fmt: skip
-    return {"models": list(tables), "buckets": list(BUCKETS), "counts": counts, "rows": rows[:MAX_ROWS]}
+    used = [place for place in range(len(BUCKETS)) if any(own[place] for own in counts)]
+    return {
+        "models": list(tables),
+        "buckets": [BUCKETS[place] for place in used],
+        "counts": [[own[place] for place in used] for own in counts],
+        "rows": rows[:MAX_ROWS],
+    }
 
 
 def _rates(entries: list[Any], titles: dict[str, str]) -> dict[str, float]:

@@ -100,9 +100,12 @@ def _positions(run: RunFiles, axis: Axis) -> Any:
 def _svg(document: Record, spans: list[Any], points: list[Any], axis: Axis) -> str:
     claim = document["headline"]
     x_max = max([point[0] for point in points] + [high for _, _, high in spans])
+    if axis == "minutes" and claim["wall_s"]:
+        x_max = max(x_max, claim["wall_s"] / 60)
     rates = [value for point in points for value in point[1:] if value is not None]
     rates += [claim[key]["pass@1"] for key in ("base", "control", "final") if claim[key]]
     frame = Frame(x_max if x_max > 0 else 1.0, min(1.0, math.ceil(min(1.0, max(rates)) * 10 + 0.3) / 10))
+    begins = max([low for _, low, high in spans if low < points[0][0]], default=0.0)
     task = f" on {claim['task']}" if claim["task"] else ""
     title = f"Held-out pass@1{task}"
     parts = [
@@ -114,9 +117,10 @@ def _svg(document: Record, spans: list[Any], points: list[Any], axis: Axis) -> s
         _text(LEFT - 36, 52, _words(claim)),
         *_phases(frame, spans),
         *_axes(frame, axis),
-        *_references(frame, claim, points),
-        *_curve(frame, points),
-        *_final(frame, claim, points),
+        *_references(frame, claim, begins),
+        *_curve(frame, [*_start(claim, begins), *points]),
+        *_final(frame, claim),
+        *_labels(frame, claim),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -189,15 +193,32 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _references(frame: Frame, claim: Record, points: list[Any]) -> Iterator[str]:
-    """Base and control as dashed lines with their names to the right, pushed apart where they are close."""
-    known = [(name, claim[name]["pass@1"]) for name in ("control", "base") if claim[name]]
+def _references(frame: Frame, claim: Record, begins: float) -> Iterator[str]:
+    """Control and base as dashed lines; the base's begins where there was a base."""
+    for name, x in (("control", 0.0), ("base", begins)):
+        if claim[name]:
+            y = frame.y(claim[name]["pass@1"])
+            yield _line(frame.x(x), y, WIDTH - RIGHT, y, f"line {name}")
+
+
+def _labels(frame: Frame, claim: Record) -> Iterator[str]:
+    """Names and rates at the right end, pushed apart where they are close."""
     free = float("-inf")
-    for name, rate in sorted(known, key=lambda item: -item[1]):
-        y = frame.y(rate)
-        free = max(y + 4.5, free + 17)
-        yield _line(LEFT, y, WIDTH - RIGHT, y, f"line {name}")
-        yield _text(WIDTH - RIGHT + 8, round(free, 2), f"{name} {rate:.1%}", f"{name}-name")
+    known = [name for name in ("final", "control", "base") if claim[name]]
+    for name in sorted(known, key=lambda name: -float(claim[name]["pass@1"])):
+        rate = claim[name]["pass@1"]
+        free = max(frame.y(rate) + (5.5 if name == "final" else 4.5), free + 18)
+        text, style = (f"{rate:.1%}", "final") if name == "final" else (f"{name} {rate:.1%}", f"{name}-name")
+        yield _text(WIDTH - RIGHT + 10, round(free, 2), text, style)
+
+
+def _start(claim: Record, begins: float) -> list[Any]:
+    """The base as the first point of the curve: what learning began from, measured when it began."""
+    return (
+        [[begins, claim["base"]["pass@1"], *(interval(claim["base"]) or (None, None))]]
+        if claim["base"]
+        else []
+    )
 
 
 def _curve(frame: Frame, points: list[Any]) -> Iterator[str]:
@@ -212,14 +233,11 @@ def _curve(frame: Frame, points: list[Any]) -> Iterator[str]:
         yield f'<circle cx="{frame.x(x)}" cy="{frame.y(rate)}" r="3" class="dot"/>'
 
 
-def _final(frame: Frame, claim: Record, points: list[Any]) -> Iterator[str]:
-    """The evaluation of the finished model with its interval, at the right end."""
+def _final(frame: Frame, claim: Record) -> Iterator[str]:
+    """The evaluation of the finished model with its interval, at the end of the run."""
     final = claim["final"]
-    if not final:
-        return
-    x, y = frame.x(frame.x_max) + 8, frame.y(final["pass@1"])
-    edges = interval(final)
-    if edges and not final.get("so_far"):
+    edges = interval(final) if final and not final.get("so_far") else None
+    if edges:
+        x = frame.x(frame.x_max)
         yield _line(x, frame.y(edges[0]), x, frame.y(min(edges[1], frame.y_max)), "whisker")
-        yield f'<circle cx="{x}" cy="{y}" r="5" class="dot"/>'
-    yield _text(x + 10, y + 5.5, f"{final['pass@1']:.1%}", "final")
+        yield f'<circle cx="{x}" cy="{frame.y(final["pass@1"])}" r="5" class="dot"/>'

@@ -25,7 +25,8 @@ def run(**problems: list[dict[str, object]]) -> RunFiles:
 def test_rates_are_counted_and_rows_ordered_by_gain() -> None:
     found = held_out(run(base_eval=entries([0, 0.5, 1]), final_eval=entries([0.25, 1, 0])))
     assert found["models"] == ["base", "final"]
-    assert found["counts"] == [[1, 0, 1, 0, 0, 1], [1, 1, 0, 0, 0, 1]]
+    assert found["buckets"] == ["never", "up to 25%", "up to 50%", "always"]
+    assert found["counts"] == [[1, 0, 1, 1], [1, 1, 0, 1]]
     assert found["rows"] == [
         {"title": "n 1", "rates": [0.5, 1]}, {"title": "n 0", "rates": [0, 0.25]}, {"title": "n 2", "rates": [1, 0]}
     ]  # fmt: skip

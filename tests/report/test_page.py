@@ -156,7 +156,7 @@ def test_a_run_torn_at_any_byte_has_a_page(make_run: Maker, tmp_path: Path) -> N
     path = make_run(tmp_path / "run", steps=12, pretrain_steps=3)
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         whole = file.read_bytes()
-        for end in range(0, len(whole), max(1, len(whole) // 6)):
+        for end in range(0, len(whole), max(1, len(whole) // 3)):
             file.write_bytes(whole[:end])
             embed(gather(path))
         file.write_bytes(whole)

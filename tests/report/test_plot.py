@@ -49,7 +49,9 @@ def test_the_circles_are_the_evaluations(run_dir: Path, tmp_path: Path) -> None:
     circles = [
         (float(c.get("cx", 0)), float(c.get("cy", 0))) for c in root.iter(f"{SVG}circle") if c.get("r") == "3"
     ]
-    frame = Frame(max(high for _, _, high in phases(read_run(run_dir), "minutes")), 0.7)
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    frame = Frame(summary["wall_s"] / 60, 0.7)
+    assert circles.pop(0) == (frame.x(phases(read_run(run_dir), "minutes")[1][1]), frame.y(0.065))
     assert circles == [(frame.x(x or 0), frame.y(rate or 0)) for x, rate, _, _ in points]
 
 

@@ -5,10 +5,12 @@ const MARGIN = { top: 10, right: 5, bottom: 40 };
 const SMOOTH_FROM = 60;
 const DOTS_UP_TO = 40;
 const MEANS_ACROSS = 30;
+const EVEN = 0.004;
 
-/** How many steps the running mean of a series covers; 0 where every point is drawn as it is. */
+/** How many steps the running mean of a series covers; 0 where every point is drawn as it is: few points, points with
+    an interval, or a curve so even that a mean would only blunt it. */
 function smoothing(one) {
-  if (one.left_out || one.points.length < SMOOTH_FROM || one.band.length) return 0;
+  if (one.left_out || one.points.length < SMOOTH_FROM || one.band.length || roughness(one.points) < EVEN) return 0;
   return 2 * Math.floor(one.points.length / MEANS_ACROSS / 2) + 1;
 }
 

@@ -25,13 +25,23 @@ function problemColumn() {
 function heldOut({ models, buckets, counts, rows }) {
   const columns = [problemColumn(),
     ...models.map((name, n) => ({ head: name, numeric: true, cell: (row) => share(row.rates[n], 0) })),
-    ...models.map((name, n) => ({ head: "", mark: true, cell: (row) =>
-      (known(row.rates[n]) ? intervalStrip(row.rates[n], null, null, MODEL_STYLES[name] || "a", 90) : "") }))];
+    { head: "0 to 100%", mark: true, cell: (row) => journey(row.rates, models) }];
   return el("div", { class: "held" },
     el("h3", null, "Held-out problems by how often they are solved"),
     histogram(models, buckets, counts),
     unfolding(columns, rows, "held-out problems"),
     el("p", { class: "small" }, "In order of what was gained, most first."));
+}
+
+/** The rates of one problem as dots on a line from 0 to 100%, joined in the order of the models. */
+function journey(rates, models) {
+  const at = linear(0, 1, 5, 235);
+  const there = rates.map((rate, n) => [rate, MODEL_STYLES[models[n]] || "a"]).filter(([rate]) => known(rate));
+  const [low, high] = ends(there.map(([rate]) => rate));
+  return svg("svg", { class: "strip series a", width: 240, height: 16, viewBox: "0 0 240 16", "aria-hidden": "true" },
+    svg("line", { class: "track", x1: 5, x2: 235, y1: 8, y2: 8 }),
+    low === null ? null : svg("line", { class: "whisker", x1: at(low), x2: at(high), y1: 8, y2: 8 }),
+    there.map(([rate, style]) => svg("g", { class: `series ${style}` }, svg("circle", { class: "dot", cx: at(rate), cy: 8, r: 3.6 }))));
 }
 
 /** Bars side by side for each share of solved attempts, one colour for each model. */

@@ -1,5 +1,7 @@
 // The reader of samples: a toolbar, the list of a group, and one sample in full, thinking and answer apart.
 
+const SHORT_PROMPT = 400;
+
 /** The fixed parts; what changes is filled in by drawReader. */
 function readerParts() {
   const parts = {
@@ -72,7 +74,7 @@ function question(group) {
   return [
     el("h3", null, group.title || "problem"),
     el("p", { class: "small" }, `${right} of ${group.samples.length} right`),
-    el("details", { class: "prompt" }, el("summary", null, "prompt and problem"),
+    el("details", { class: "prompt", open: group.prompt.length <= SHORT_PROMPT }, el("summary", null, "prompt and problem"),
       el("pre", null, group.prompt), el("pre", null, group.problem)),
   ];
 }

@@ -101,8 +101,8 @@ function samplesSection(samples) {
   const left = samples.steps_total - samples.steps_shown;
   const node = section("samples", "Samples",
     el("p", { class: "small" }, left
-      ? `${samples.steps_shown} of ${samples.steps_total} logged steps are kept on this page; samples.jsonl has them all.`
-      : `All ${samples.steps_total} logged steps.`),
+      ? `From ${samples.steps_shown} of ${samples.steps_total} logged steps; samples.jsonl has them all. `
+      : `From ${samples.steps_total} steps. `, "A run keeps some groups now and then for reading, those that teach first."),
     parts.toolbar, parts.body, keyHelp());
   prepareReader(parts, go);
   listenToKeys(node, parts.list, go);

@@ -31,6 +31,16 @@ function runningMean(values, width) {
   });
 }
 
+/** How far a point lies from the middle of its neighbours, on average, as a share of the whole range. */
+function roughness(points) {
+  const values = points.map((point) => point[1]).filter(known);
+  const [low, high] = ends(values);
+  if (values.length < 3 || low === high) return 0;
+  let sum = 0;
+  for (let n = 1; n < values.length - 1; n += 1) sum += Math.abs(values[n] - (values[n - 1] + values[n + 1]) / 2);
+  return sum / (values.length - 2) / (high - low);
+}
+
 /** [lowest, highest] of the numbers among the values, however many there are; [null, null] without any. */
 function ends(values) {
   let low = null;
