@@ -36,13 +36,16 @@ def check_agreement(
         for prompt, own in zip(prompts, completions, strict=True)
         for one in own
     ]
-    recomputed = chain.from_iterable(learner.logprobs(samples))
-    sampled = chain.from_iterable(sample.rollout_logprobs for sample in samples)
-    gaps = [abs(a - b) for a, b in zip(recomputed, sampled, strict=True)]
+    rows = [
+        [abs(a - b) for a, b in zip(own, sample.rollout_logprobs, strict=True)]
+        for own, sample in zip(learner.logprobs(samples), samples, strict=True)
+    ]
+    gaps, first = list(chain.from_iterable(rows)), sum(row[0] for row in rows) / len(rows)
     worst, mean = max(gaps), sum(gaps) / len(gaps)
     is_float32 = learner.compute_dtype is None
     if (is_float32 and worst > FLOAT32_BOUND) or mean > BFLOAT16_MEAN_BOUND:
-        where = "from the first token on" if gaps[0] > BFLOAT16_MEAN_BOUND else "after the first token"
+        at_once = first > (FLOAT32_BOUND if is_float32 else BFLOAT16_MEAN_BOUND)
+        where = "from the first token on" if at_once else "after the first token"
         raise NumericsError(
             f"sampler and learner disagree {where}: {mean:.4f} nats per token on average, {worst:.4f} at worst, over "
             f"{len(gaps)} tokens; from the first token on points at weights or temperature, later at positions or cache"

@@ -32,7 +32,8 @@ class Clock:
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means over the samples of a step; reward statistics over those that could be scored."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    scored = [rollout for rollout in rollouts if rollout.reward is not None]
+    rewards = [rollout.reward for rollout in scored if rollout.reward is not None]
     lengths = [rollout.num_tokens for rollout in rollouts]
     within = [
         statistics.pstdev(own) for g in groups if len(own := [r for r in g.rewards if r is not None]) > 1
@@ -41,7 +42,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     right = [rollout.score.correct for rollout in rollouts if rollout.score.correct is not None]
     shares = {
         "completions/clipped_ratio": sum(rollout.is_truncated for rollout in rollouts),
-        "completions/unparsable_ratio": sum(r.score.answer is None and not r.is_truncated for r in rollouts),
+        "completions/unparsable_ratio": sum(r.score.answer is None and not r.is_truncated for r in scored),
         "completions/unscorable_ratio": sum(rollout.reward is None for rollout in rollouts),
     }
     return {
@@ -51,7 +52,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completions/mean_length": _mean(lengths),
         "completions/max_length": float(max(lengths)),
         **{name: count / len(rollouts) for name, count in shares.items()},
-        **{f"rewards/{part}": _mean([r.score.parts.get(part, 0.0) for r in rollouts]) for part in parts},
+        **{f"rewards/{part}": _mean([r.score.parts.get(part, 0.0) for r in scored]) for part in parts},
     }
 
 

@@ -1,0 +1,64 @@
+"""What is read off a step: means by hand, and a time split that adds up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from farthing.rollout.types import Group
+from farthing.stages.readings import Clock, group_record, rollout_metrics
+
+
+def test_rollout_metrics_by_hand(group_of: Callable[..., Group]) -> None:
+    groups = [
+        group_of([1.0, 0.0], lengths=[3, 5], answers=["a", None], reasons=["stop", "length"]),
+        group_of([None, 0.5, 0.5], lengths=[7, 9, 11], answers=[None, None, "b"]),
+        group_of([None], lengths=[1]),
+    ]
+    metrics = rollout_metrics(groups)
+    assert metrics["reward"] == metrics["pass_rate"] == pytest.approx(0.5)
+    assert metrics["reward_std"] == pytest.approx(0.25), "the mean of 0.5 and 0; one score is no spread"
+    assert metrics["completions/mean_length"] == pytest.approx(6.0)
+    assert metrics["completions/max_length"] == 11.0
+    assert metrics["completions/clipped_ratio"] == pytest.approx(1 / 6)
+    assert metrics["completions/unscorable_ratio"] == pytest.approx(2 / 6)
+    assert metrics["rewards/format"] == 1.0
+    assert metrics["rewards/accuracy"] == pytest.approx(0.5), "over those that could be scored"
+
+
+def test_unparsable_means_what_it_means_in_an_evaluation(group_of: Callable[..., Group]) -> None:
+    """Neither cut off nor impossible to score: one word, one meaning."""
+    group = group_of(
+        [0.0, 0.0, None, 1.0], answers=[None, None, None, "a"], reasons=["stop", "length", "stop", "stop"]
+    )
+    assert rollout_metrics([group])["completions/unparsable_ratio"] == pytest.approx(1 / 4)
+
+
+def test_nothing_could_be_scored(group_of: Callable[..., Group]) -> None:
+    metrics = rollout_metrics([group_of([None, None])])
+    assert metrics["reward"] == metrics["reward_std"] == metrics["pass_rate"] == 0.0
+    assert metrics["completions/unscorable_ratio"] == 1.0
+
+
+def test_laps_add_up() -> None:
+    clock = Clock()
+    clock.lap("generate")
+    clock.lap("train")
+    metrics = clock.metrics()
+    split = [value for name, value in metrics.items() if name.startswith("time/")]
+    assert set(metrics) == {"step_time", "time/generate", "time/train", "time/other"}
+    assert sum(split) == pytest.approx(metrics["step_time"], abs=1e-9)
+    assert min(split) >= 0
+
+
+def test_a_group_for_reading(group_of: Callable[..., Group]) -> None:
+    record = group_record(group_of([1.0, None], answers=["7", None]), [0.5, 0.0])
+    assert json.loads(json.dumps(record)) == record
+    assert (record["problem"], record["prompt"]) == ({"numbers": [1, 2]}, "asked")
+    assert record["samples"][0] == {
+        "text": "text 0", "reward": 1.0, "advantage": 0.5, "correct": 1.0,
+        "parts": {"accuracy": 1.0, "format": 1.0}, "answer": "7", "error": None, "finish_reason": "stop", "tokens": 4,
+    }
+    assert record["samples"][1]["error"] == "timed out" and record["samples"][1]["reward"] is None
