@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from farthing import __version__
-from farthing.cli import chat, evaluate, generate, report, run, serve, tasks
+from farthing.cli import chat, evaluate, export, generate, inspect, report, run, serve, tasks
 from farthing.errors import FarthingError, UserError
 
 Command = Callable[..., Any]
@@ -26,6 +26,8 @@ COMMANDS: dict[str, Command] = {
     "eval": evaluate.evaluate,
     "generate": generate.generate,
     "report": report.report,
+    "inspect": inspect.inspect,
+    "export": export.export,
 }
 GROUPS: dict[str, dict[str, Command]] = {
     "tasks": {"list": tasks.list_tasksets, "check": tasks.check},

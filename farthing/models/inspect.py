@@ -126,14 +126,20 @@ def _weights(directory: Path | None, config: ModelConfig) -> tuple[dict[str, Any
 
 
 def lacking_tensors(config: ModelConfig, entries: Mapping[str, Entry]) -> list[str]:
-    """One line for the tensors that a checkpoint of this configuration should hold and does not."""
+    """In words, the tensors that a checkpoint of this configuration should hold and does not."""
     operators = find(config.model_type).all_operators(config)
-    wanted: list[Piece] = [
-        piece
-        for name, shape in parameter_shapes(config).items()
-        for piece in take_apart(name, shape, operators)
-    ]
-    lacking = absent(wanted, entries)
+    main: list[Piece] = []
+    further: list[Piece] = []
+    for name, shape in parameter_shapes(config).items():
+        pieces = further if name.startswith("model.mtp.") else main
+        pieces += take_apart(name, shape, operators)
+    if further and not any(piece.name in entries for piece in further):
+        return [*_named(absent(main, entries)), "MTP modules (the model loads without them)"]
+    return _named(absent(main + further, entries))
+
+
+def _named(lacking: list[str]) -> list[str]:
+    """One line, or none."""
     if not lacking:
         return []
     more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
