@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from farthing.models.rmsnorm import rms_norm
 
+
 class Linear(nn.Module):
     """y = x W^T + b, computed in the dtype of x; weight [out, in] and bias [out] stay in their own dtype."""
 
@@ -33,7 +34,9 @@ class Linear(nn.Module):
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """The same with its adapter, for those who cannot apply the two one after the other."""
-        return self.base(dtype) if self.adapter is None else self.base(dtype) + self.adapter.product().to(dtype)
+        return (
+            self.base(dtype) if self.adapter is None else self.base(dtype) + self.adapter.product().to(dtype)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.linear(x, self.base(x.dtype), None if self.bias is None else self.bias.to(x.dtype))

@@ -151,12 +151,13 @@ def merged(model: Decoder) -> Decoder:
     whole = copy.deepcopy(model)
     with torch.no_grad():
         for _, module in adapted(whole):
+            adapter: Any = module.adapter
             if isinstance(module, Experts):
-                gate_up = torch.cat([module.adapter.product("gate"), module.adapter.product("up")], dim=1)
+                gate_up = torch.cat([adapter.product("gate"), adapter.product("up")], dim=1)
                 module.gate_up_proj += gate_up.to(module.gate_up_proj.dtype)
-                module.down_proj += module.adapter.product("down").to(module.down_proj.dtype)
+                module.down_proj += adapter.product("down").to(module.down_proj.dtype)
             else:
-                module.weight += module.adapter.product().to(module.weight.dtype)
+                module.weight += adapter.product().to(module.weight.dtype)
             module.adapter = None
     whole.requires_grad_(True)
     whole.publish(whole.compute_dtype)

@@ -154,6 +154,7 @@ class Item:
         return sum(ELEMENT_BYTES[dtype] * torch.Size(shape).numel() for dtype, shape in self.layout.values())
 
     def write(self, file: BinaryIO) -> None:
+        parts: tuple[Any, ...]
         if self.dtype == FP8:
             parts = fp8.quantise(self.tensor, known=self.known)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 
@@ -47,7 +48,7 @@ def test_what_could_not_be_scored_takes_no_part(name: str, group: Rewards) -> No
 @given(group=rewards)
 def test_better_is_never_worse(name: str, group: Rewards) -> None:
     pairs = sorted((r, a) for r, a in zip(group, ADVANTAGES[name](group), strict=True) if r is not None)
-    assert all(low[1] <= high[1] for low, high in zip(pairs, pairs[1:], strict=False))
+    assert all(low[1] <= high[1] for low, high in itertools.pairwise(pairs))
 
 
 @given(group=rewards)

@@ -28,7 +28,8 @@ def test_pass_at_k_is_unbiased() -> None:
     """Its mean over all outcomes of 6 samples, each right with chance 0.3, is the chance that one of k is."""
     for k in range(1, 7):
         mean = sum(
-            math.comb(6, right) * 0.3**right * 0.7 ** (6 - right) * pass_at_k(6, right, k) for right in range(7)
+            math.comb(6, right) * 0.3**right * 0.7 ** (6 - right) * pass_at_k(6, right, k)
+            for right in range(7)
         )
         assert mean == pytest.approx(1 - 0.7**k)
 
@@ -67,7 +68,9 @@ def test_votes(answers: list[str | None], correct: list[float], expected: float)
 def test_votes_do_not_depend_on_the_order(ballot: list[tuple[str | None, bool]], random: object) -> None:
     shuffled = ballot[:]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    first, second = ([list(column) for column in zip(*b, strict=True)] or [[], []] for b in (ballot, shuffled))
+    first, second = (
+        [list(column) for column in zip(*b, strict=True)] or [[], []] for b in (ballot, shuffled)
+    )
     assert cons(first[0], [float(c) for c in first[1]]) == pytest.approx(
         cons(second[0], [float(c) for c in second[1]])
     )

@@ -43,7 +43,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("r", "advantage", "loss", "binds", "gradient"), CASES)
-def test_clipped_surrogate_by_hand(r: float, advantage: float, loss: float, binds: bool, gradient: float) -> None:
+def test_clipped_surrogate_by_hand(
+    r: float, advantage: float, loss: float, binds: bool, gradient: float
+) -> None:
     """A token is pushed up no further than 1.3 and down no further than 0.8, and pulled back from anywhere."""
     new, old = ratio(r), torch.tensor([-1.0], dtype=torch.float64)
     found, clipped = clipped_surrogate(new, old, torch.tensor([advantage], dtype=torch.float64), 0.2, 0.3)
@@ -61,7 +63,9 @@ def test_grpo_is_dapo_with_equal_clips_and_equal_lengths(seed: int, clip: float)
     dapo, _ = clipped_surrogate(new, old, advantages, clip, clip)
     lengths = [10] * 5
     weights = [torch.tensor(r(lengths, 64)).repeat_interleave(10) for r in (sequence_mean, token_mean)]
-    gradients = [torch.autograd.grad((w * loss).sum(), new)[0] for w, loss in zip(weights, (grpo, dapo), strict=True)]
+    gradients = [
+        torch.autograd.grad((w * loss).sum(), new)[0] for w, loss in zip(weights, (grpo, dapo), strict=True)
+    ]
     torch.testing.assert_close(gradients[0], gradients[1])
     higher, _ = clipped_surrogate(new, old, advantages, clip, clip + 0.5)
     changed = higher != grpo
@@ -121,7 +125,9 @@ lengths = st.lists(st.integers(1, 64), min_size=1, max_size=20)
 def test_reductions_add_up_to_what_they_say(own: list[int]) -> None:
     """Weights times lengths: 1 per batch for means, the share of the longest possible for the constant."""
     for name in ("sequence", "token"):
-        assert math.fsum(w * n for w, n in zip(REDUCTIONS[name](own, 64), own, strict=True)) == pytest.approx(1)
+        assert math.fsum(w * n for w, n in zip(REDUCTIONS[name](own, 64), own, strict=True)) == pytest.approx(
+            1
+        )
     total = math.fsum(w * n for w, n in zip(constant(own, 64), own, strict=True))
     assert total == pytest.approx(sum(own) / (len(own) * 64))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_every_row_is_in_one_microbatch_within_the_budget(lengths: list[int], bu
         assert size <= budget or len(group) == 1
         own = [lengths[index] for index in group]
         assert own == sorted(own, reverse=True), "longest first"
-    for one, other in zip(groups, groups[1:], strict=False):
+    for one, other in itertools.pairwise(groups):
         size = sum(rounded(lengths[index], ROW_QUANTUM) for index in [*one, other[0]])
         assert size > budget, "the next row would still have fitted"
 
@@ -57,7 +59,11 @@ def test_rows_lie_end_to_end_in_rectangles(lengths: list[int]) -> None:
 def test_rectangles_by_hand() -> None:
     laid = layout([33, 32, 20, 16, 3])
     assert laid.starts == [0, 48, 80, 112, 128]
-    assert [(part.start, part.rows, part.length) for part in laid.rectangles] == [(0, 1, 48), (48, 2, 32), (112, 2, 16)]
+    assert [(part.start, part.rows, part.length) for part in laid.rectangles] == [
+        (0, 1, 48),
+        (48, 2, 32),
+        (112, 2, 16),
+    ]
     assert laid.size == 512
 
 

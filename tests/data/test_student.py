@@ -60,7 +60,7 @@ def test_seed_and_settings_make_another_corpus() -> None:
     ]
     texts = [tuple(corpus.document(index) for index in range(20)) for corpus in corpora]
     assert len(set(texts)) == 4
-    assert len({text for text in texts[0]}) == 20
+    assert len(set(texts[0])) == 20
 
 
 def test_what_is_written_is_right_even_where_the_answer_is_not() -> None:
@@ -73,7 +73,9 @@ def test_what_is_written_is_right_even_where_the_answer_is_not() -> None:
         match = re.fullmatch(r"<think>(.*)([!?])</think><answer>(.*)</answer>", written, re.DOTALL)
         assert match is not None
         for a, sign, b, value in PIECE.findall(match[1]):
-            exact = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b), "/": int(a) / int(b)}[sign]
+            exact = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b), "/": int(a) / int(b)}[
+                sign
+            ]
             assert exact == int(value)
         last = int(match[1].rsplit("=", 1)[1])
         assert eval(match[3]) == last
@@ -85,8 +87,12 @@ def test_what_is_written_is_right_even_where_the_answer_is_not() -> None:
 
 
 @given(
-    st.lists(st.integers(1, 20), min_size=2, max_size=4), st.integers(1, 100), st.integers(0, 10**6),
-    st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
+    st.lists(st.integers(1, 20), min_size=2, max_size=4),
+    st.integers(1, 100),
+    st.integers(0, 10**6),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
 )
 @settings(max_examples=60, deadline=None)
 def test_patience_always_ends(

@@ -134,7 +134,9 @@ def test_logprobs_are_those_of_a_full_forward_pass(model: Decoder, requests_of: 
         replace(r, params=replace(r.params, temperature=t, top_k=k, top_p=p))
         for (t, k, p), r in zip(shapes, requests_of(6, seed=6, lengths=(2, 90)), strict=True)
     ]
-    for request, completion in zip(requests, Engine(model, prefill_tokens=32).generate(requests), strict=True):
+    for request, completion in zip(
+        requests, Engine(model, prefill_tokens=32).generate(requests), strict=True
+    ):
         assert len(completion.logprobs) == len(completion.sampling_logprobs) == len(completion.token_ids)
         ids = [*request.prompt_ids, *completion.token_ids]
         raw = model(torch.tensor([ids]))[0, len(request.prompt_ids) - 1 : -1].double().log_softmax(-1)

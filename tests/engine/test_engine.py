@@ -49,7 +49,8 @@ def test_requests_with_and_without_stop_tokens_side_by_side(model: Decoder) -> N
     whole = by_hand(model, (9,), 40)
     cuts = [(), (whole[2],), (whole[9], whole[30], 59, 58, 57), (whole[-1],)]
     requests = [
-        Request((9,), SamplingParams(max_new_tokens=40, temperature=0.0, stop_token_ids=stops)) for stops in cuts
+        Request((9,), SamplingParams(max_new_tokens=40, temperature=0.0, stop_token_ids=stops))
+        for stops in cuts
     ]
     for stops, completion in zip(cuts, Engine(model).generate(requests), strict=True):
         ends = [whole.index(stop) + 1 for stop in stops if stop in whole]

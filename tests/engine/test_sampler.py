@@ -18,7 +18,9 @@ DRAWS = 40_000
 SIGMAS = 5.5
 
 
-def draw(logits_V: torch.Tensor, count: int, *, t: float = 1.0, k: int = 0, p: float = 1.0, seed: int = 0) -> Drawn:
+def draw(
+    logits_V: torch.Tensor, count: int, *, t: float = 1.0, k: int = 0, p: float = 1.0, seed: int = 0
+) -> Drawn:
     """`count` draws from one distribution, each with a seed of its own."""
     filters = Filters(np.full(count, t), np.full(count, k), np.full(count, p))
     numbers = uniforms(np.arange(seed, seed + count, dtype=np.uint64), np.full(count, 17))
@@ -58,7 +60,9 @@ def test_the_test_of_frequencies_can_fail() -> None:
     assert not frequencies_fit(drawn.token_ids, kept(LOGITS.softmax(-1), [4, 0, 6, 2, 3, 7]))
 
 
-@pytest.mark.parametrize(("k", "tokens"), [(1, [4]), (3, [4, 0, 6]), (4, [4, 0, 6, 2]), (100, list(range(8)))])
+@pytest.mark.parametrize(
+    ("k", "tokens"), [(1, [4]), (3, [4, 0, 6]), (4, [4, 0, 6, 2]), (100, list(range(8)))]
+)
 def test_top_k_keeps_the_k_likeliest(k: int, tokens: list[int]) -> None:
     drawn = draw(LOGITS, DRAWS, k=k)
     expected = kept(LOGITS.softmax(-1), tokens)
@@ -126,7 +130,7 @@ def test_uniform_numbers_are_uniform_and_independent() -> None:
     """Along seeds, along positions, and between neighbours of either kind; moments and a chi-square of 64 cells."""
     seeds, positions = np.meshgrid(np.arange(400, dtype=np.uint64), np.arange(400))
     table = uniforms(seeds.ravel(), positions.ravel()).reshape(400, 400)
-    assert 0.0 <= table.min() and table.max() < 1.0
+    assert table.min() >= 0.0 and table.max() < 1.0
     n = table.size
     assert abs(table.mean() - 0.5) < SIGMAS * math.sqrt(1 / 12 / n)
     cells = np.bincount((table.ravel() * 64).astype(int), minlength=64)

@@ -37,7 +37,9 @@ def tiny_model(**changes: object) -> Decoder:
     return initialise(Decoder(ModelConfig(**(sizes | changes))), 3)  # type: ignore[arg-type]
 
 
-def make_samples(seed: int = 0, lengths: tuple[int, ...] = (2, 5, 16, 17, 31, 32, 33, 50, 16, 9)) -> list[Sample]:
+def make_samples(
+    seed: int = 0, lengths: tuple[int, ...] = (2, 5, 16, 17, 31, 32, 33, 50, 16, 9)
+) -> list[Sample]:
     """Rows with all streams, some of them exactly as long as they are rounded to."""
     generator = torch.Generator().manual_seed(seed)
     samples = []
@@ -47,7 +49,9 @@ def make_samples(seed: int = 0, lengths: tuple[int, ...] = (2, 5, 16, 17, 31, 32
         logprobs = -torch.rand(2, length - prompt, generator=generator, dtype=torch.float64) * 5
         numbers = torch.randn(2, generator=generator, dtype=torch.float64).tolist()
         samples.append(
-            Sample(ids, prompt, abs(numbers[0]) / length, numbers[1], logprobs[0].tolist(), logprobs[1].tolist())
+            Sample(
+                ids, prompt, abs(numbers[0]) / length, numbers[1], logprobs[0].tolist(), logprobs[1].tolist()
+            )
         )
     return samples
 
@@ -91,7 +95,9 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     """The largest difference of any parameter's gradient, relative to that parameter's largest."""
     assert one.keys() == other.keys()
     return max(
-        ((one[n].double() - other[n].double()).abs().max() / other[n].double().abs().max().clamp(min=1e-30)).item()
+        (
+            (one[n].double() - other[n].double()).abs().max() / other[n].double().abs().max().clamp(min=1e-30)
+        ).item()
         for n in one
     )
 

@@ -133,7 +133,9 @@ def test_a_full_disk_leaves_the_last_good_one(
     """One line that a person understands, nothing half-written left, and the same save works once there is room."""
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, broken, full_disk)
-        with pytest.raises(CheckpointError, match=r"step_00000004: cannot be written: No space left on device"):
+        with pytest.raises(
+            CheckpointError, match=r"step_00000004: cannot be written: No space left on device"
+        ):
             store.save(4, tensors(4), {"tokens_seen": 40})
     assert issubclass(CheckpointError, UserError)
     assert sorted(path.name for path in store.directory.iterdir()) == [f"step_0000000{n}" for n in (1, 2, 3)]

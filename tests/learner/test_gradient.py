@@ -35,7 +35,9 @@ def one_by_one(
     for sample in samples:
         ids = torch.tensor([sample.token_ids + [0] * padding])
         logits = model(ids)[0, : len(sample.token_ids)] / temperature
-        logprobs = logits.log_softmax(-1)[:-1].gather(-1, ids[0, 1 : len(sample.token_ids)].unsqueeze(-1))[:, 0]
+        logprobs = logits.log_softmax(-1)[:-1].gather(-1, ids[0, 1 : len(sample.token_ids)].unsqueeze(-1))[
+            :, 0
+        ]
         new = logprobs[sample.prompt_len - 1 :]
         streams = [torch.tensor(s, dtype=new.dtype) for s in (sample.rollout_logprobs, sample.ref_logprobs)]
         tokens = Tokens(new, torch.zeros_like(new), torch.full_like(new, sample.advantage), *streams)
@@ -45,11 +47,18 @@ def one_by_one(
     return grads
 
 
-@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False, "attention_bias": True, "qk_norm": False}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"tie_word_embeddings": False, "attention_bias": True, "qk_norm": False}]
+)
 @pytest.mark.parametrize("budget", [1, 48, 130, 8192])
 def test_any_split_into_microbatches_gives_the_same_gradient(
-    budget: int, changes: dict[str, object], build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]],
-    gradient: Gradient, apart: Callable[[Grads, Grads], float], objective: Objective,
+    budget: int,
+    changes: dict[str, object],
+    build: Callable[..., Decoder],
+    samples_of: Callable[..., list[Sample]],
+    gradient: Gradient,
+    apart: Callable[[Grads, Grads], float],
+    objective: Objective,
 ) -> None:
     """And so does packing: the oracle knows neither micro-batches nor flat rows, and pads every row otherwise."""
     model, samples = build(**changes).double(), samples_of()
@@ -61,8 +70,11 @@ def test_any_split_into_microbatches_gives_the_same_gradient(
 
 
 def test_the_float32_bound(
-    build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]], gradient: Gradient,
-    apart: Callable[[Grads, Grads], float], objective: Objective,
+    build: Callable[..., Decoder],
+    samples_of: Callable[..., list[Sample]],
+    gradient: Gradient,
+    apart: Callable[[Grads, Grads], float],
+    objective: Objective,
 ) -> None:
     """Other splits and other orders in float32, against float64."""
     samples = samples_of()
@@ -75,7 +87,9 @@ def test_the_float32_bound(
 
 
 def test_the_order_of_samples_does_not_matter(
-    build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]], gradient: Gradient,
+    build: Callable[..., Decoder],
+    samples_of: Callable[..., list[Sample]],
+    gradient: Gradient,
     apart: Callable[[Grads, Grads], float],
 ) -> None:
     model, samples = build().double(), samples_of()
@@ -89,7 +103,9 @@ def test_the_order_of_samples_does_not_matter(
 
 
 def test_a_batch_is_the_sum_of_its_parts(
-    build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]], gradient: Gradient,
+    build: Callable[..., Decoder],
+    samples_of: Callable[..., list[Sample]],
+    gradient: Gradient,
     apart: Callable[[Grads, Grads], float],
 ) -> None:
     """Weights decide what a token counts; the learner divides by nothing."""
@@ -116,14 +132,20 @@ def test_rows_do_not_see_each_other(
     for sample, found in zip(samples, together, strict=True):
         torch.testing.assert_close(found, learner.logprobs([sample])[0], atol=1e-12, rtol=0)
         logits = model(torch.tensor([sample.token_ids]))[0].log_softmax(-1)
-        expected = [logits[i - 1, sample.token_ids[i]].item() for i in range(sample.prompt_len, len(sample.token_ids))]
+        expected = [
+            logits[i - 1, sample.token_ids[i]].item() for i in range(sample.prompt_len, len(sample.token_ids))
+        ]
         torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.7])
 def test_the_gradient_is_that_of_the_distribution_sampled_from(
-    temperature: float, build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]], gradient: Gradient,
-    apart: Callable[[Grads, Grads], float], objective: Objective,
+    temperature: float,
+    build: Callable[..., Decoder],
+    samples_of: Callable[..., list[Sample]],
+    gradient: Gradient,
+    apart: Callable[[Grads, Grads], float],
+    objective: Objective,
 ) -> None:
     model, samples = build().double(), samples_of()
     found, _ = gradient(model, samples, temperature=temperature)
@@ -131,13 +153,18 @@ def test_the_gradient_is_that_of_the_distribution_sampled_from(
 
 
 def test_mixtures_and_latents_are_cut_and_packed_alike(
-    build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]], gradient: Gradient,
-    apart: Callable[[Grads, Grads], float], objective: Objective,
+    build: Callable[..., Decoder],
+    samples_of: Callable[..., list[Sample]],
+    gradient: Gradient,
+    apart: Callable[[Grads, Grads], float],
+    objective: Objective,
 ) -> None:
     from farthing.models.config import MLAConfig, MoEConfig
 
     mla = MLAConfig(kv_lora_rank=12, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
-    moe = MoEConfig(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, first_k_dense_replace=1)
+    moe = MoEConfig(
+        n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, first_k_dense_replace=1
+    )
     model = build(mla=mla, moe=moe, qk_norm=False).double()
     expected = one_by_one(model, samples_of(), objective)
     for budget in (48, 8192):
@@ -149,6 +176,7 @@ def test_bfloat16_stays_near_float32(
     build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]], gradient: Gradient
 ) -> None:
     """The compute view is coarse, its gradient points the same way: cosine above 0.99 for every matrix."""
+
     def learn(tokens: Tokens) -> TokenLoss:
         return TokenLoss(cross_entropy(tokens.logprobs))
 

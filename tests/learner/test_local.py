@@ -54,6 +54,7 @@ def test_metrics_are_means_over_trained_tokens(build: Build, samples_of: Samples
 
 def test_a_largest_value_below_zero_is_found(build: Build, samples_of: Samples) -> None:
     """A *_max metric starts from nothing, not from zero."""
+
     def objective(tokens: Tokens) -> TokenLoss:
         return TokenLoss(cross_entropy(tokens.logprobs), {"far_max": tokens.logprobs - 100.0})
 
@@ -106,7 +107,9 @@ def test_the_gradient_is_scaled_down_to_the_norm(build: Build, samples_of: Sampl
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gradient_that_blew_up_names_step_and_parameter(value: float, build: Build, samples_of: Samples) -> None:
+def test_a_gradient_that_blew_up_names_step_and_parameter(
+    value: float, build: Build, samples_of: Samples
+) -> None:
     """And the weights stay what they were, with no gradient left behind."""
     learner = LocalLearner(build(), OptimSettings())
     for _ in range(2):
@@ -139,7 +142,9 @@ SHAPES = {
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
-def test_every_parameter_is_in_exactly_one_group(changes: dict[str, object], optimizer: str, build: Build) -> None:
+def test_every_parameter_is_in_exactly_one_group(
+    changes: dict[str, object], optimizer: str, build: Build
+) -> None:
     model = build(**changes)
     optimizers = Optimizers(model, OptimSettings(optimizer=optimizer, weight_decay=0.1))
     owners: dict[int, list[str]] = {}
@@ -183,7 +188,9 @@ def test_continuing_from_disk_is_bitwise_the_run_left_alone(
         assert found[0] == found[1]
     for name, tensor in alone.state().items():
         assert torch.equal(tensor, resumed.state()[name]), name
-    assert resumed.logprobs(samples_of(9)) == alone.logprobs(samples_of(9)), "the compute view is fresh as well"
+    assert resumed.logprobs(samples_of(9)) == alone.logprobs(samples_of(9)), (
+        "the compute view is fresh as well"
+    )
 
 
 def test_state_of_another_model_is_refused(build: Build, samples_of: Samples) -> None:

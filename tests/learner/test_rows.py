@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from farthing.learner.rows import FlatRows
 from farthing.models.attention import causal
 
-row_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=8).map(lambda found: sorted(found, reverse=True))
+row_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=8).map(
+    lambda found: sorted(found, reverse=True)
+)
 
 
 @given(row_lengths)
@@ -30,7 +32,8 @@ def test_attention_is_that_of_each_row_alone(lengths: list[int], seed: int) -> N
     flat = FlatRows([[1] * length for length in lengths])
     generator = torch.Generator().manual_seed(seed)
     q, k, v = (
-        torch.randn(1, flat.layout.size, heads, 8, generator=generator, dtype=torch.float64) for heads in (4, 2, 2)
+        torch.randn(1, flat.layout.size, heads, 8, generator=generator, dtype=torch.float64)
+        for heads in (4, 2, 2)
     )
     together = flat.attend(0, q, k, v, 0.3)
     assert together.shape == (1, flat.layout.size, 4, 8)
@@ -45,7 +48,10 @@ def test_padding_carries_no_gradient(dtype: torch.dtype) -> None:
     flat = FlatRows([[1] * 20, [1] * 3])
     q, k, v = (torch.randn(1, flat.layout.size, 2, 8, dtype=dtype, requires_grad=True) for _ in range(3))
     out = flat.attend(0, q, k, v, 0.3)
-    sum(out[:, start : start + length].sum() for start, length in zip(flat.layout.starts, (20, 3), strict=True)).backward()
+    sum(
+        out[:, start : start + length].sum()
+        for start, length in zip(flat.layout.starts, (20, 3), strict=True)
+    ).backward()
     used = torch.zeros(flat.layout.size, dtype=torch.bool)
     for start, length in zip(flat.layout.starts, (20, 3), strict=True):
         used[start : start + length] = True

@@ -42,14 +42,18 @@ def test_dead_groups_stay_where_their_gradient_is_not_zero() -> None:
 
 
 def test_nothing_to_learn_from_is_an_empty_batch() -> None:
-    assert assemble([group([1.0, 1.0]), group([None, 0.0]), group([None])], zscore, token_mean, 64, True) == []
+    assert (
+        assemble([group([1.0, 1.0]), group([None, 0.0]), group([None])], zscore, token_mean, 64, True) == []
+    )
     assert assemble([], zscore, token_mean, 64, True) == []
 
 
 rewards = st.lists(st.none() | st.sampled_from([0.0, 0.1, 1.0]), min_size=1, max_size=5)
 
 
-@given(st.lists(rewards, min_size=1, max_size=5), st.sampled_from([*ADVANTAGES]), st.sampled_from([*REDUCTIONS]))
+@given(
+    st.lists(rewards, min_size=1, max_size=5), st.sampled_from([*ADVANTAGES]), st.sampled_from([*REDUCTIONS])
+)
 def test_skipping_leaves_every_other_sample_as_it_was(
     table: list[Rewards], advantage: str, reduction: str
 ) -> None:

@@ -65,7 +65,9 @@ def test_what_the_template_begins_belongs_to_the_turn(tokenizer: Tokenizer, open
     assert prompt.prefill == opening
     rest = "3*8</think><answer>3*8*5</answer>" if "</think>" not in opening else "<answer>(8*3)*5</answer>"
     generator = Echo(other, rest + "<|end|>")
-    (group,) = judge(other, [prompt], [generator.generate([Request(prompt.token_ids)])], TASK.score_many, {"format": 1.0})
+    (group,) = judge(
+        other, [prompt], [generator.generate([Request(prompt.token_ids)])], TASK.score_many, {"format": 1.0}
+    )
     assert group.rollouts[0].text == opening + rest
     assert group.rollouts[0].reward == 1.0
 
@@ -76,14 +78,22 @@ def test_seeds_are_named_and_never_meet(tokenizer: Tokenizer) -> None:
     prompts, generator = prompts_of(tokenizer, 3), Echo(tokenizer, "x")
     found = sample(generator, prompts, 4, params, (0, "grpo", 7))
     assert [len(own) for own in found] == [4, 4, 4]
-    assert [request.prompt_ids for request in generator.asked] == [p.token_ids for p in prompts for _ in range(4)]
+    assert [request.prompt_ids for request in generator.asked] == [
+        p.token_ids for p in prompts for _ in range(4)
+    ]
     seeds = [request.params.seed for request in generator.asked]
     assert seeds == [request_seed(0, "grpo", 7, index, k) for index in range(3) for k in range(4)]
     assert all(SamplingParams(**{**vars(r.params), "seed": 0}) == params for r in generator.asked)
     fewer = Echo(tokenizer, "x")
     sample(fewer, prompts[:2], 2, params, (0, "grpo", 7))
     assert [r.params.seed for r in fewer.asked] == [seeds[0], seeds[1], seeds[4], seeds[5]]
-    many = {request_seed(seed, "grpo", step, i, k) for seed in (0, 1) for step in range(9) for i in range(9) for k in range(9)}
+    many = {
+        request_seed(seed, "grpo", step, i, k)
+        for seed in (0, 1)
+        for step in range(9)
+        for i in range(9)
+        for k in range(9)
+    }
     assert len(many) == 2 * 9**3
 
 
@@ -123,5 +133,7 @@ def test_the_end_token_is_not_part_of_the_turn(tokenizer: Tokenizer) -> None:
 def test_rewards_are_weighted_parts_and_none_is_none() -> None:
     weights = {"accuracy": 1.0, "format": 0.1, "language": 5.0}
     assert reward_of(Score(1.0, {"accuracy": 1.0, "format": 1.0}), weights) == pytest.approx(1.1)
-    assert reward_of(Score(0.0, {"accuracy": 0.0, "format": 1.0, "unknown": 9.0}), weights) == pytest.approx(0.1)
+    assert reward_of(Score(0.0, {"accuracy": 0.0, "format": 1.0, "unknown": 9.0}), weights) == pytest.approx(
+        0.1
+    )
     assert reward_of(Score(None, {"format": 1.0}, error="timed out"), weights) is None

@@ -50,8 +50,12 @@ def fresh_model(tokenizer: Tokenizer) -> Callable[[], Decoder]:
 
 
 def make_group(
-    rewards: list[float | None], *, answers: list[str | None] | None = None, lengths: list[int] | None = None,
-    reasons: list[str] | None = None, prompt_tokens: int = 3,
+    rewards: list[float | None],
+    *,
+    answers: list[str | None] | None = None,
+    lengths: list[int] | None = None,
+    reasons: list[str] | None = None,
+    prompt_tokens: int = 3,
 ) -> Group:
     """A judged group; a reward is its accuracy too, None could not be scored."""
     rollouts = []
@@ -63,7 +67,9 @@ def make_group(
         answer = (answers or [str(k)] * len(rewards))[k]
         error = "timed out" if reward is None else None
         rollouts.append(Rollout(completion, f"text {k}", Score(reward, parts, answer, error), reward))
-    return Group(Prompt({"numbers": [1, 2]}, tuple(range(90, 90 + prompt_tokens)), "asked", ""), tuple(rollouts))
+    return Group(
+        Prompt({"numbers": [1, 2]}, tuple(range(90, 90 + prompt_tokens)), "asked", ""), tuple(rollouts)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,10 @@ MakeGroup = Callable[..., Group]
 def test_numbers_by_hand(group_of: MakeGroup) -> None:
     """Two problems of two samples; the first has four for the vote, of which pass@1 takes the first two."""
     voted = group_of(
-        [1.0, 0.0, 1.0, 1.0], answers=["7", "8", "7", "9"], lengths=[4, 6, 50, 50], reasons=["stop", "length", "stop", "stop"]
+        [1.0, 0.0, 1.0, 1.0],
+        answers=["7", "8", "7", "9"],
+        lengths=[4, 6, 50, 50],
+        reasons=["stop", "length", "stop", "stop"],
     )
     other = group_of([None, 0.0], answers=[None, None], lengths=[10, 20])
     result = verdict("countdown", [voted, other], Plan(2, 2, 1, 4))
@@ -40,7 +43,9 @@ def test_numbers_by_hand(group_of: MakeGroup) -> None:
 
 
 def test_a_truncated_answer_is_not_called_unparsable(group_of: MakeGroup) -> None:
-    result = verdict("t", [group_of([0.0, 0.0], answers=[None, None], reasons=["length", "stop"])], Plan(1, 2))
+    result = verdict(
+        "t", [group_of([0.0, 0.0], answers=[None, None], reasons=["length", "stop"])], Plan(1, 2)
+    )
     assert (result["truncated"], result["unparsable"]) == (0.5, 0.5)
 
 
@@ -49,7 +54,9 @@ def test_no_votes_without_problems_for_them(group_of: MakeGroup) -> None:
     assert not [name for name in result if name.startswith(("cons@", "vote")) or name == "pass@2"]
 
 
-@pytest.mark.parametrize(("size", "expected"), [(None, (500, 128)), (600, (500, 128)), (200, (200, 128)), (30, (30, 30))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(None, (500, 128)), (600, (500, 128)), (200, (200, 128)), (30, (30, 30))]
+)
 def test_a_plan_asks_no_more_than_there_is(size: int | None, expected: tuple[int, int]) -> None:
     plan = Plan(500, 4, 128, 16, seed=3).within(size)
     assert (plan.problems, plan.vote_problems) == expected
@@ -78,7 +85,9 @@ def asked_of(tokenizer: Tokenizer, task: Taskset, plan: Plan) -> tuple[list[Requ
 def test_the_first_problems_are_asked_more_often(tokenizer: Tokenizer, task: Taskset) -> None:
     requests, groups = asked_of(tokenizer, task, Plan(5, 2, 2, 6, temperature=0.7, max_new_tokens=33, seed=4))
     assert [len(group.rollouts) for group in groups] == [6, 6, 2, 2, 2]
-    assert [group.prompt.problem for group in groups] == [task.problem("heldout", index) for index in range(5)]
+    assert [group.prompt.problem for group in groups] == [
+        task.problem("heldout", index) for index in range(5)
+    ]
     assert len({request.params.seed for request in requests}) == len(requests) == 18
     assert {(r.params.temperature, r.params.max_new_tokens) for r in requests} == {(0.7, 33)}
     assert {r.params.stop_token_ids for r in requests} == {(tokenizer.eos_id,)}
@@ -91,7 +100,7 @@ def test_the_first_problems_are_asked_more_often(tokenizer: Tokenizer, task: Tas
 
 def test_more_votes_than_problems(tokenizer: Tokenizer, task: Taskset) -> None:
     """The split that is asked for, and pass@1 only of the problems that were planned for it."""
-    requests, groups = asked_of(tokenizer, task, Plan(1, 2, 3, 4, split="train"))
+    _requests, groups = asked_of(tokenizer, task, Plan(1, 2, 3, 4, split="train"))
     assert [len(group.rollouts) for group in groups] == [4, 4, 4]
     assert groups[2].prompt.problem == task.problem("train", 2)
     assert verdict("t", groups, Plan(1, 2, 3, 4))["n"] == 1

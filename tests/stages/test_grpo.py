@@ -38,7 +38,13 @@ def settings_of(**given: Any) -> GrpoConfig:
 @pytest.fixture
 def groups(fresh_model: Callable[[], Decoder], group_of: Callable[..., Group]) -> list[Group]:
     """Alive and dead groups with samples of all lengths, log-probabilities those of the fresh model."""
-    table: list[list[float | None]] = [[1.0, 0.0, 0.1], [1.0, 1.0], [0.0, None, 0.0], [0.1, 1.0, None, 0.1], [None]]
+    table: list[list[float | None]] = [
+        [1.0, 0.0, 0.1],
+        [1.0, 1.0],
+        [0.0, None, 0.0],
+        [0.1, 1.0, None, 0.1],
+        [None],
+    ]
     learner = LocalLearner(fresh_model().double(), OptimSettings())
     made = []
     for index, rewards in enumerate(table):
@@ -53,7 +59,9 @@ def groups(fresh_model: Callable[[], Decoder], group_of: Callable[..., Group]) -
     return made
 
 
-def learn(model: Decoder, samples: list[Sample], config: GrpoConfig, budget: int = 8192) -> tuple[Grads, dict[str, float]]:
+def learn(
+    model: Decoder, samples: list[Sample], config: GrpoConfig, budget: int = 8192
+) -> tuple[Grads, dict[str, float]]:
     """The gradient and the metrics of one update that is not carried out."""
     learner = LocalLearner(model.double(), OptimSettings(clip_norm=1e30), microbatch_tokens=budget)
     gradient: Grads = {}
@@ -73,7 +81,9 @@ def assembled(groups: list[Group], config: GrpoConfig, skip: bool) -> list[Sampl
 def assert_equal(one: Grads, other: Grads, bound: float = 1e-12) -> None:
     assert one.keys() == other.keys() and one
     for name in one:
-        torch.testing.assert_close(one[name], other[name], atol=bound * other[name].abs().max().item(), rtol=0)
+        torch.testing.assert_close(
+            one[name], other[name], atol=bound * other[name].abs().max().item(), rtol=0
+        )
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "dapo", "dr_grpo", "rloo"])
@@ -123,7 +133,9 @@ def test_metrics_of_the_objective_by_hand() -> None:
     old = torch.tensor([0.25, 0.25, 0.25], dtype=torch.float64).log()
     reference = torch.tensor([0.25, 0.25, 0.125], dtype=torch.float64).log()
     config = settings_of(algorithm="grpo", kl_coef=0.5)
-    result = objective(config)(Tokens(new, torch.zeros(3), torch.ones(3, dtype=torch.float64), old, reference))
+    result = objective(config)(
+        Tokens(new, torch.zeros(3), torch.ones(3, dtype=torch.float64), old, reference)
+    )
     k3 = [0.5 - torch.tensor(0.5).log().item() - 1, 0.0, 0.0]
     expected = [-1.2 + 0.5 * k3[0], -1.0, -0.5]
     assert result.loss.tolist() == pytest.approx(expected)
@@ -155,13 +167,15 @@ def test_grpo_and_dapo_part_only_by_clip_and_reduction(
 
 
 def test_scores_are_asked_for_once(tmp_path: Path) -> None:
-    """A step that is done again after a crash takes its scores from the journal, whatever the verifier would say now."""
+    """A step that is done again after a crash takes its scores from the journal, whatever would be said now."""
     asked: list[str] = []
 
     def scorer(pairs: Sequence[tuple[str, Problem]]) -> list[Score]:
         asked.extend(text for text, _ in pairs)
         return [
-            Score(None, {"format": 1.0}, None, "timed out") if text == "slow" else Score(1.0, {"accuracy": 1.0}, "7")
+            Score(None, {"format": 1.0}, None, "timed out")
+            if text == "slow"
+            else Score(1.0, {"accuracy": 1.0}, "7")
             for text, _ in pairs
         ]
 

@@ -58,7 +58,14 @@ def test_a_group_for_reading(group_of: Callable[..., Group]) -> None:
     assert json.loads(json.dumps(record)) == record
     assert (record["problem"], record["prompt"]) == ({"numbers": [1, 2]}, "asked")
     assert record["samples"][0] == {
-        "text": "text 0", "reward": 1.0, "advantage": 0.5, "correct": 1.0,
-        "parts": {"accuracy": 1.0, "format": 1.0}, "answer": "7", "error": None, "finish_reason": "stop", "tokens": 4,
+        "text": "text 0",
+        "reward": 1.0,
+        "advantage": 0.5,
+        "correct": 1.0,
+        "parts": {"accuracy": 1.0, "format": 1.0},
+        "answer": "7",
+        "error": None,
+        "finish_reason": "stop",
+        "tokens": 4,
     }
     assert record["samples"][1]["error"] == "timed out" and record["samples"][1]["reward"] is None
