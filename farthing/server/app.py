@@ -15,8 +15,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from farthing.server.chat_routes import ChatRoute
+from farthing.server.completions import CompletionRoute
 from farthing.server.errors import ApiError
 from farthing.server.health import Health
+from farthing.server.openapi import document
 from farthing.server.security import Door, Gate
 from farthing.server.service import Service
 
@@ -29,6 +31,10 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 def routes_of(service: Service) -> list[BaseRoute]:
     """Every route there is; all but /health/live are behind the gate."""
     health = Health(service)
+    described = document()
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described)
 
     def get(path: str, handler: Handler) -> Route:
         return Route(path, handler, methods=["GET"])
@@ -43,9 +49,11 @@ def routes_of(service: Service) -> list[BaseRoute]:
         get("/health/generate", health.generate),
         get("/health/integrity", health.integrity),
         get("/metrics", health.metrics),
+        get("/openapi.json", openapi),
         get("/v1/models", health.models),
         get("/v1/models/{name:path}", health.model),
         post("/v1/chat/completions", ChatRoute(service)),
+        post("/v1/completions", CompletionRoute(service)),
     ]
 
 
@@ -67,7 +75,7 @@ def build(service: Service, door: Door, lifespan: Lifespan | None = None) -> ASG
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _bug},
     )
     known = frozenset(route.path for route in routes if isinstance(route, Route))
-    return Gate(app, door, service.metrics, known)
+    return Gate(app, door, service.metrics, known, service.limits.header_bytes)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:

@@ -28,6 +28,7 @@ class CallParser:
         self.index = index
         self._head = ""
         self._named = False
+        self._begun = False
         self._depth = 0
         self._in_string = False
         self._escaped = False
@@ -57,6 +58,9 @@ class CallParser:
         """As much of `text` as belongs to the object of arguments."""
         if self._over:
             return ""
+        if not self._begun:
+            text = text.lstrip()
+            self._begun = bool(text)
         for at, character in enumerate(text):
             if self._in_string:
                 self._string(character)

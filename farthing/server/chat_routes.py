@@ -34,7 +34,7 @@ class ChatRoute:
         data = await read_json(request, service.limits)
         chat = checked(ChatRequest, data)
         asked = await prepare_chat(service, self._judge, chat)
-        reply = Reply(service, asked.job, arrived)
+        reply = Reply(service, [asked.job], arrived)
         if chat.stream:
             usage = bool(chat.stream_options and chat.stream_options.include_usage)
             frames = chat_frames(reply, asked, bool(chat.logprobs), usage)

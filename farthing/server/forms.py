@@ -59,7 +59,7 @@ def grammar_of(model: ServedModel, request: ChatRequest, tools: Sequence[Tool], 
     if form is None or form.type == "text":
         return None
     if form.type == "regex":
-        return from_regex(_checked_regex(form.regex or "", limits))
+        return from_regex(checked_regex(form.regex or "", limits))
     return from_schema(_styled(_schema_of(form, limits)))
 
 
@@ -70,7 +70,8 @@ def _schema_of(form: ResponseFormat, limits: Limits) -> dict[str, Any]:
     return form.json_schema.schema_
 
 
-def _checked_regex(pattern: str, limits: Limits) -> str:
+def checked_regex(pattern: str, limits: Limits) -> str:
+    """A pattern that is not too long; raises ApiError 400."""
     if len(pattern.encode()) > limits.schema_bytes:
         raise invalid(f"regex: at most {limits.schema_bytes} bytes", "regex")
     return pattern

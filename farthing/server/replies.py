@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class Choice:
     """One of the n replies."""
 
     index: int
+    job: Job
     generation: Generation
     parser: TurnParser
     finish: str | None = None
@@ -85,28 +86,29 @@ class Choice:
 
 
 class Reply:
-    """The choices of one job, from submission to their end."""
+    """The choices of one job or several, from submission to their end; those of the first job come first."""
 
-    def __init__(self, service: Service, job: Job, arrived: float) -> None:
+    def __init__(self, service: Service, jobs: Sequence[Job], arrived: float) -> None:
         """Let in and submitted, or ApiError: 429, 503."""
-        self.service, self.job, self.arrived = service, job, arrived
+        self.service, self.jobs, self.arrived = service, jobs, arrived
         self.choices: list[Choice] = []
         self._wake = asyncio.Event()
         self._deadline = arrived + service.limits.request_seconds
         self._patience = arrived + service.limits.queue_seconds
         self._closed = False
-        service.admit(job.n, len(job.prompt_ids))
+        service.admit(sum(job.n for job in jobs), sum(len(job.prompt_ids) for job in jobs))
         service.open_wakes.add(self._wake)
-        for index in range(job.n):
-            self.choices.append(Choice(index, self._submit(index), job.make_parser()))
+        for job in jobs:
+            for sample in range(job.n):
+                choice = Choice(len(self.choices), job, self._submit(job, sample), job.make_parser())
+                self.choices.append(choice)
 
-    def _submit(self, index: int) -> Generation:
-        job = self.job
+    def _submit(self, job: Job, sample: int) -> Generation:
         try:
             return self.service.link.submit(
                 job.model.number,
                 job.prompt_ids,
-                job.params | {"seed": (job.seed + index * _SEED_STRIDE) % 2**64},
+                job.params | {"seed": (job.seed + sample * _SEED_STRIDE) % 2**64},
                 steering=job.steering,
                 grammar=job.grammar,
                 wake=self._wake,
@@ -179,21 +181,24 @@ class Reply:
     def usage(self) -> dict[str, Any]:
         """Tokens, as the API counts them: the prompt once, every token written, thinking among them."""
         written = sum(choice.tokens for choice in self.choices)
-        prompt = len(self.job.prompt_ids)
-        cached = max((int(choice.ending.get("cached", 0)) for choice in self.choices), default=0)
+        prompt = sum(len(job.prompt_ids) for job in self.jobs)
+        found = {id(job): 0 for job in self.jobs}
+        for choice in self.choices:
+            found[id(choice.job)] = max(found[id(choice.job)], int(choice.ending.get("cached", 0)))
         thinking = sum(choice.parser.thinking_tokens for choice in self.choices)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": written,
             "total_tokens": prompt + written,
-            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_tokens_details": {"cached_tokens": sum(found.values())},
             "completion_tokens_details": {"reasoning_tokens": thinking},
         }
 
     def _count(self) -> None:
         metrics, now = self.service.metrics, time.monotonic()
-        metrics.prompt_tokens.add(len(self.job.prompt_ids))
-        metrics.prompt_length.observe(len(self.job.prompt_ids))
+        for job in self.jobs:
+            metrics.prompt_tokens.add(len(job.prompt_ids))
+            metrics.prompt_length.observe(len(job.prompt_ids))
         for choice in self.choices:
             metrics.tokens.add(choice.tokens)
             metrics.thinking_tokens.add(choice.parser.thinking_tokens)

@@ -173,8 +173,11 @@ def is_own_name(name: str) -> bool:
 class Gate:
     """The outermost ASGI application."""
 
-    def __init__(self, app: ASGIApp, door: Door, metrics: Metrics, routes: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, door: Door, metrics: Metrics, routes: frozenset[str], header_bytes: int
+    ) -> None:
         self._app, self._door, self._metrics, self._routes = app, door, metrics, routes
+        self._header_bytes = header_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -204,6 +207,10 @@ class Gate:
     async def _judge(self, scope: Scope, receive: Receive, headers: Headers) -> Response | None:
         """None lets the request through."""
         door, path = self._door, scope["path"]
+        if sum(len(name) + len(value) for name, value in headers.raw) > self._header_bytes:
+            raise ApiError(
+                431, f"the headers are larger than {self._header_bytes} bytes", "headers_too_large"
+            )
         door.check_host(headers)
         door.check_origin(headers)
         if scope["method"] == "OPTIONS" and headers.get("origin") in door.origins:

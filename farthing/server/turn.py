@@ -98,10 +98,11 @@ class StopStrings:
         if not self._stops:
             return text
         text = self._held + text
-        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        # The one that is complete first counts; so it makes no difference in what pieces the text came.
+        places = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if places:
             self.hit, self._held = True, ""
-            return text[: min(places)]
+            return text[: min(places)[1]]
         sure = len(text) - self._undecided(text)
         self._held = text[sure:]
         return text[:sure]
@@ -150,7 +151,7 @@ class TurnParser:
     """One assistant turn, which the prompt leaves at `start`. `stopped`: a stop string was met, nothing more comes.
 
     `stops` count in what the client sees as content, never in the thinking. `plain`: no regions at all, as for a raw
-    completion.
+    completion; then every token has its entry, the one that ends the turn too.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class TurnParser:
         self.stopped = False
         self.thinking_tokens = 0
         self.num_calls = 0
+        self._plain = plain
         self._moves = {} if plain else tags.moves()
         self._stop_ids = frozenset(stop_ids)
         self._decoder = tokenizer.stream(skip_special=True)
@@ -183,7 +185,11 @@ class TurnParser:
 
     def feed(self, token_id: int, logprob: float = 0.0, top: Sequence[Sequence[Any]] = ()) -> None:
         """Take one token."""
-        if self.stopped or token_id in self._stop_ids:
+        if self.stopped:
+            return
+        if token_id in self._stop_ids:
+            if self._plain and self._with_entries:
+                self._delta.entries.append(Entry(token_id, logprob, top))
             return
         target = self._moves.get((self.region, token_id))
         if self.region == "thinking" and target is None:
@@ -208,7 +214,9 @@ class TurnParser:
         return delta
 
     def _note(self, text: str, entry: Entry) -> None:
-        if self.region == "thinking":
+        if self._plain:
+            self._delta.entries.append(entry)
+        elif self.region == "thinking":
             self._delta.thinking_entries.append(entry)
         elif self.region != "call":
             self._ledger.come(len(text), entry)
@@ -267,5 +275,4 @@ class TurnParser:
     def _send_content(self, text: str) -> None:
         if text:
             self._delta.content += text
-            if self._with_entries:
-                self._delta.entries += self._ledger.gone(len(text))
+            self._delta.entries += self._ledger.gone(len(text))

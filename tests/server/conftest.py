@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class Running:
     """A server in a process of its own. `url` ends without a slash."""
 
     def __init__(self, models: list[tuple[str | None, Path]], **settings: Any) -> None:
-        told = settings | {"models": [(name, str(path)) for name, path in models]}
+        told = {"dtype": "float32"} | settings | {"models": [(name, str(path)) for name, path in models]}
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, json.dumps(told)],
             stdout=subprocess.PIPE,
@@ -126,9 +126,11 @@ class Running:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"farthing:{name}"))
 
     def engine_pid(self) -> int:
-        """The engine process: the server's only child."""
+        """The engine process: the server's only child, once there is one."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return int(path.read_text().split()[0])
+        while not (children := path.read_text().split()):
+            time.sleep(0.02)
+        return int(children[0])
 
     def end(self) -> str:
         """Stop it; everything it wrote to stderr."""
@@ -151,3 +153,17 @@ def server(model_directory: Path) -> Iterator[Running]:
     assert books.status_code == 200, books.text
     errors = running.end()
     assert "Traceback" not in errors, errors
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[Callable[..., Running]]:
+    """start_server(models, setting=...): a server of one's own, ready; ended in the end if it still runs."""
+    started: list[Running] = []
+
+    def start(models: list[tuple[str | None, Path]], *, wait: bool = True, **settings: Any) -> Running:
+        started.append(Running(models, **settings))
+        return started[-1].wait_ready() if wait else started[-1]
+
+    yield start
+    for running in started:
+        running.end()

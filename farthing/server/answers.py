@@ -1,0 +1,146 @@
+"""What clients get, as pydantic models: for the OpenAPI document, and for the tests that hold the server to it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    """Fields may be added; those that are named here stay."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class ErrorBody(Answer):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(Answer):
+    """Every error, whatever its status."""
+
+    error: ErrorBody
+
+
+class PromptDetails(Answer):
+    cached_tokens: int
+
+
+class CompletionDetails(Answer):
+    reasoning_tokens: int
+
+
+class Usage(Answer):
+    prompt_tokens: int
+    completion_tokens: int = Field(description="Thinking included.")
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails | None = None
+
+
+class TokenLogprob(Answer):
+    """Of the raw model at temperature 1, before biases, penalties and grammars; -9999 for the impossible."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(TokenLogprob):
+    top_logprobs: list[TokenLogprob]
+
+
+class ChoiceLogprobs(Answer):
+    content: list[ContentLogprob]
+    refusal: None
+    reasoning: list[ContentLogprob] = Field(
+        description="Those of the thinking; `content` describes the content."
+    )
+
+
+class CalledFunction(Answer):
+    name: str
+    arguments: str
+
+
+class Call(Answer):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class AssistantMessage(Answer):
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    reasoning_content: str | None = Field(None, description="The thinking.")
+    reasoning: str | None = Field(None, description="The same under its other name.")
+    tool_calls: list[Call] | None = None
+
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class ChatChoice(Answer):
+    index: int
+    message: AssistantMessage
+    logprobs: ChoiceLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(Answer):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+    warnings: list[str] | None = Field(None, description="Fields that were ignored, and advice.")
+
+
+class TextLogprobs(Answer):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class TextChoice(Answer):
+    text: str
+    index: int
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason
+
+
+class TextCompletion(Answer):
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
+    usage: Usage
+    warnings: list[str] | None = None
+
+
+class Model(Answer):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    max_model_len: int
+    capabilities: dict[str, Any]
+
+
+class ModelList(Answer):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Status(Answer):
+    status: Literal["ok"]
