@@ -111,9 +111,11 @@ class Experts(nn.Module):
 def grouped_linear(x_SC: Tensor, weights_EDC: Tensor, counts_E: Tensor) -> Tensor:
     """Row s times the transposed matrix of the expert whose run it stands in: [S, D].
 
-    One kernel on CUDA in bfloat16; elsewhere one product per expert that has rows.
+    One kernel on CUDA in bfloat16, for sizes it takes (multiples of 16 bytes); elsewhere one product per expert that has
+    rows.
     """
-    if x_SC.is_cuda and x_SC.dtype == torch.bfloat16:
+    fits = x_SC.shape[1] % 8 == 0 and weights_EDC.shape[1] % 8 == 0
+    if x_SC.is_cuda and x_SC.dtype == torch.bfloat16 and fits:
         ends = counts_E.cumsum(0).to(torch.int32)
         return F.grouped_mm(x_SC, weights_EDC.transpose(1, 2), offs=ends)
     runs = zip(x_SC.split(counts_E.tolist()), weights_EDC.unbind(0), strict=True)
