@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -46,6 +47,16 @@ class Job:
     recipe: Path
     overrides: Sequence[str]
     log: Path
+
+
+def prepare() -> None:
+    """Import now what every life needs; compute only in the children, because threads do not survive a fork."""
+    import torch
+
+    for module in pipeline.STAGES.values():
+        importlib.import_module(module)
+    # An optimizer imports the compiler when the first one is made, which takes seconds.
+    torch.optim.Muon([torch.nn.Parameter(torch.empty(1, 1))])
 
 
 def live(job: Job, directory: Path, seconds: float | None) -> tuple[bool, float]:
@@ -151,9 +162,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the runs are kept; a temporary directory when not given")
     parser.add_argument("--json", action="store_true", help="nothing but the last line")
     given = parser.parse_args()
-    # Imported now, computed with only in the children: threads do not survive a fork.
-    for module in pipeline.STAGES.values():
-        __import__(module)
+    prepare()
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,7 @@ class Plan:
 def run(context: Context) -> dict[str, str]:
     """Evaluate the model the configuration names and keep the result as evaluation.json."""
     config = context.of(EvaluateConfig)
+    context.metrics.truncate(context.name, None)
     context.metrics.begin(context.name, kind="evaluate", steps=1)
     model, tokenizer = context.load_model(config.model)
     model.publish(context.compute_dtype("auto"))
