@@ -37,7 +37,10 @@ def offered_tools(model: ServedModel, request: ChatRequest, limits: Limits) -> l
     if isinstance(request.tool_choice, ToolChoice) and request.tool_choice.function.name not in names:
         raise invalid(f"tool_choice: there is no tool {request.tool_choice.function.name!r}", "tool_choice")
     for index, tool in enumerate(tools):
-        _check_schema(tool.function.parameters or {}, f"tools[{index}].function.parameters", limits)
+        param = f"tools[{index}].function.parameters"
+        if (tool.function.parameters or {}).get("type", "object") != "object":
+            raise invalid(f'{param}: arguments are an object: {{"type": "object", ..}}', param)
+        _check_schema(tool.function.parameters or {}, param, limits)
     if request.tool_choice == "none":
         return []
     if not model.calls_tools:

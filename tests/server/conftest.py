@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -24,13 +25,41 @@ CORPUS = [
 ] * 20
 
 
+# Opens every turn with a thought whatever it is told, as R1's does; shows tools and takes their results.
+CALLER_TEMPLATE = """\
+{%- if tools -%}{{ '<|system|>Tools: ' + (tools | tojson) + ' Call them in <tool_call></tool_call>.' }}{%- endif -%}
+{%- for message in messages -%}
+{%- if message.role == 'tool' -%}{{ '<|user|>Result: ' + message.content }}
+{%- elif message.role == 'assistant' -%}
+{{ '<|assistant|>' + (message.content or '').split('</think>')[-1] }}
+{%- for call in message.tool_calls or [] -%}
+{{ '<tool_call>\n' + (call.function | tojson) + '\n</tool_call>' }}
+{%- endfor -%}
+{{ '<|end|>' }}
+{%- else -%}{{ '<|' + message.role + '|>' + message.content }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|assistant|><think>\n' }}{%- endif -%}
+"""
+
+
 def make_tokenizer() -> Tokenizer:
     return train(CORPUS, 340)
 
 
-def make_model(directory: Path, *, context: int = 512, seed: int = 5) -> Path:
-    """A model directory. Its weights are wide enough that it has opinions, though not good ones."""
+def make_caller() -> Tokenizer:
+    """The same vocabulary with the tags of tool calls, and a template that shows tools."""
     tokenizer = make_tokenizer()
+    definition = copy.deepcopy(tokenizer.definition)
+    for offset, content in enumerate(("<tool_call>", "</tool_call>")):
+        definition["added_tokens"].append(
+            definition["added_tokens"][-1] | {"id": tokenizer.vocab_size + offset, "content": content}
+        )
+    return Tokenizer(definition, tokenizer.config | {"chat_template": CALLER_TEMPLATE})
+
+
+def make_model(directory: Path, tokenizer: Tokenizer, *, context: int = 512, seed: int = 5) -> Path:
+    """A model directory. Its weights are wide enough that it has opinions, though not good ones."""
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size + 3,
         hidden_size=32,
@@ -56,7 +85,12 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("served") / "tiny")
+    return make_model(tmp_path_factory.mktemp("served") / "tiny", make_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def caller_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("served") / "caller", make_caller())
 
 
 PROGRAM = """
@@ -145,9 +179,12 @@ class Running:
 
 
 @pytest.fixture(scope="session")
-def server(model_directory: Path) -> Iterator[Running]:
-    """One server for all tests that leave it as it was. Whatever they did to it, its books agree in the end."""
-    running = Running([("tiny", model_directory)]).wait_ready()
+def server(model_directory: Path, caller_directory: Path) -> Iterator[Running]:
+    """One server for all tests that leave it as it was, with two models: "tiny", and "caller", which knows tools.
+
+    Whatever was done to it, its books agree in the end.
+    """
+    running = Running([("tiny", model_directory), ("caller", caller_directory)]).wait_ready()
     yield running
     books = running.get("/health/integrity")
     assert books.status_code == 200, books.text

@@ -1,0 +1,203 @@
+"""Requests nobody would write on purpose: none is answered with a bug, and a normal one succeeds after each.
+
+The default run is a slice; `FARTHING_FUZZ_CASES=20000 pytest tests/server/test_fuzz.py --timeout 0` is the whole.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from farthing.server.answers import ChatCompletion, ErrorEnvelope, TextCompletion
+
+CASES = int(os.environ.get("FARTHING_FUZZ_CASES", "120"))
+SLOWLY = settings(
+    max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=CASES < 1000
+)
+# What a case may be answered with; anything else is a bug.
+ALLOWED = {200, 400, 404, 405, 413, 415, 429}
+
+NUMBERS = st.sampled_from(
+    [0, 1, -1, 2, 16, 17, 2**31, 2**31 - 1, 2**63, -(2**63), 2**64, 10**40, 0.0, 0.5, 1e308, -0.0]
+)
+ODD: st.SearchStrategy[Any] = st.one_of(
+    NUMBERS,
+    st.none(),
+    st.booleans(),
+    st.text(max_size=12),
+    st.sampled_from(
+        ["<think>", "</think>", "<|end|>", "\x00", "🙂", "a" * 5000, ["x"], {}, [[]], {"type": "function"}]
+    ),
+)
+SCHEMAS = st.sampled_from(
+    [
+        {},
+        {"type": "object"},
+        {"type": ["string", "null"], "maxLength": 3},
+        {"enum": []},
+        {"$ref": "#"},
+        {"type": "array", "items": {"$ref": "#"}, "maxItems": 2},
+        {"type": "string", "pattern": "(a+)+$"},
+        {"type": "string", "format": "date-time"},
+        {"type": "integer", "minimum": 5, "maximum": 4},
+        {"allOf": [{"type": "string"}, {"minLength": 2}]},
+        {"properties": {"a": {"properties": {"b": {"not": {}}}}}},
+        {"type": "object", "additionalProperties": {"anyOf": [{"type": "null"}] * 50}},
+        {"const": "\x00\ud7ff"},
+    ]
+)
+FORMS = st.one_of(
+    st.builds(
+        lambda schema: {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, SCHEMAS
+    ),
+    st.builds(
+        lambda pattern: {"type": "regex", "regex": pattern},
+        st.sampled_from(["", "a*", "(", "[", "(a{99}){99}", "\\d+(?!x)", ".*"]),
+    ),
+    st.sampled_from([{"type": "json_object"}, {"type": "text"}, {"type": "json_schema"}, {}, "json"]),
+)
+TOOLS = st.lists(
+    st.builds(
+        lambda name, schema: {"type": "function", "function": {"name": name, "parameters": schema}},
+        st.sampled_from(["f", "g", "", "bad name", "x" * 65]),
+        SCHEMAS,
+    ),
+    max_size=3,
+)
+ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "function", "", "User"])
+CONTENTS: st.SearchStrategy[Any] = st.one_of(
+    st.text(max_size=30),
+    st.none(),
+    st.just([{"type": "text", "text": "part"}]),
+    st.just([{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]),
+    st.sampled_from(["</think><answer>", "<|user|>", "\ue000\ue001", "a" * 3000]),
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": ROLES, "content": CONTENTS},
+        optional={"reasoning": CONTENTS, "tool_calls": TOOLS, "tool_call_id": st.text(max_size=3)},
+    ),
+    max_size=4,
+)
+SHARED: dict[str, st.SearchStrategy[Any]] = {
+    "max_tokens": st.one_of(st.integers(0, 6), ODD),
+    "n": st.one_of(st.integers(1, 3), ODD),
+    "temperature": st.one_of(st.floats(0, 2), ODD),
+    "top_p": st.one_of(st.floats(0, 1), ODD),
+    "top_k": ODD,
+    "seed": ODD,
+    "stop": st.one_of(ODD, st.lists(st.text(max_size=3), max_size=6)),
+    "stream": st.one_of(st.booleans(), ODD),
+    "stream_options": st.one_of(ODD, st.just({"include_usage": True})),
+    "logit_bias": st.one_of(
+        ODD, st.dictionaries(st.sampled_from(["0", "5", "326", "327", "-1", "x", "9" * 30]), NUMBERS)
+    ),
+    "presence_penalty": ODD,
+    "frequency_penalty": st.one_of(st.floats(-2, 2), ODD),
+    "user": ODD,
+    "regex": st.one_of(st.none(), ODD),
+    "model": st.one_of(st.just("tiny"), st.just("caller"), ODD),
+    "surprise": ODD,
+}
+CHAT = st.fixed_dictionaries(
+    {"messages": st.one_of(MESSAGES, st.just([{"role": "user", "content": "hi"}]), ODD)},
+    optional=SHARED
+    | {
+        "max_completion_tokens": ODD,
+        "logprobs": st.one_of(st.booleans(), ODD),
+        "top_logprobs": st.one_of(st.integers(0, 20), ODD),
+        "response_format": st.one_of(FORMS, ODD),
+        "tools": st.one_of(TOOLS, ODD),
+        "tool_choice": st.one_of(st.sampled_from(["none", "auto", "required"]), ODD),
+        "parallel_tool_calls": ODD,
+        "reasoning_effort": st.one_of(st.sampled_from(["none", "low", "max"]), ODD),
+        "thinking": st.one_of(st.just({"type": "disabled"}), ODD),
+        "enable_thinking": ODD,
+        "chat_template_kwargs": ODD,
+        "thinking_budget": ODD,
+        "continue_final_message": st.one_of(st.booleans(), ODD),
+        "separate_reasoning": ODD,
+    },
+)
+TEXT = st.fixed_dictionaries(
+    {
+        "prompt": st.one_of(
+            st.text(max_size=20),
+            st.lists(st.integers(-1, 400), max_size=5),
+            st.lists(st.text(max_size=4), max_size=3),
+            ODD,
+        )
+    },
+    optional=SHARED | {"echo": st.one_of(st.booleans(), ODD), "logprobs": st.one_of(st.integers(0, 20), ODD)},
+)
+CANARY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+
+
+@pytest.fixture(scope="module")
+def client(server: Any) -> Any:
+    with server.client() as client:
+        yield client
+
+
+@SLOWLY
+@given(CHAT)
+def test_no_chat_request_is_a_bug_and_the_next_one_succeeds(
+    client: httpx.Client, body: dict[str, Any]
+) -> None:
+    check(client, "/v1/chat/completions", body, ChatCompletion)
+
+
+@SLOWLY
+@given(TEXT)
+def test_no_completion_request_is_a_bug_and_the_next_one_succeeds(
+    client: httpx.Client, body: dict[str, Any]
+) -> None:
+    check(client, "/v1/completions", body, TextCompletion)
+
+
+def check(client: httpx.Client, path: str, body: Any, model: Any) -> None:
+    answer = client.post(path, json=body)
+    event(f"answered with {answer.status_code}")
+    assert answer.status_code in ALLOWED, (answer.status_code, answer.text)
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        last = answer.text.rstrip().rpartition("\n")[2]
+        assert last == "data: [DONE]" or '"code":"engine_refused"' in last, last
+    elif answer.status_code == 200:
+        model.model_validate(answer.json(), strict=True)
+    else:
+        ErrorEnvelope.model_validate(answer.json(), strict=True)
+    assert client.post("/v1/chat/completions", json=CANARY).status_code == 200
+
+
+def test_the_document_describes_what_is_served(server: Any) -> None:
+    """schemathesis makes cases of the document and holds the answers to it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own dependencies' business
+        import schemathesis
+        from schemathesis.checks import not_a_server_error
+        from schemathesis.specs.openapi import checks
+
+        schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+        held_to = [
+            not_a_server_error,
+            checks.status_code_conformance,
+            checks.content_type_conformance,
+            checks.response_schema_conformance,
+        ]
+        slowly = settings(SLOWLY, max_examples=max(8, CASES // 4))
+        for result in schema.get_all_operations():
+            operation = result.ok()
+
+            @slowly
+            @given(case=operation.as_strategy())
+            def holds(case: Any) -> None:
+                case.validate_response(case.call(), checks=held_to)
+
+            holds()
+    server.chat(max_tokens=1)
