@@ -1,6 +1,7 @@
 """The claim at the top: rates with intervals, the gain, what it cost."""
 
 import json
+import math
 import shutil
 import struct
 from collections.abc import Callable
@@ -34,9 +35,12 @@ def test_the_claim_is_the_summary(run_dir: Path) -> None:
 
 
 def test_the_interval_of_a_gain_is_the_square_and_add_rule() -> None:
-    gain = difference(rated(0.10, 0.03), rated(0.50, 0.04))
+    before = {"pass@1": 0.10, "pass@1_interval": [0.06, 0.13]}
+    after = {"pass@1": 0.50, "pass@1_interval": [0.46, 0.62]}
+    gain = difference(before, after)
     assert gain["value"] == pytest.approx(0.40)
-    assert (gain["low"], gain["high"]) == (pytest.approx(0.35), pytest.approx(0.45))
+    assert gain["low"] == pytest.approx(0.40 - math.hypot(0.50 - 0.46, 0.13 - 0.10))
+    assert gain["high"] == pytest.approx(0.40 + math.hypot(0.62 - 0.50, 0.10 - 0.06))
     assert difference(rated(0.1), rated(0.5, 0.04)) == {"value": 0.4, "low": None, "high": None}
 
 
