@@ -72,7 +72,7 @@ def main() -> None:
     for check in (summary_is_whole, reward_rose, ledger_balances, report_renders):
         try:
             print(f"tiny: {check(run)}")
-        except AssertionError as problem:
+        except (AssertionError, KeyError, OSError) as problem:
             sys.exit(f"tiny: {check.__name__.replace('_', ' ')} did not hold: {problem}")
 
 

@@ -149,17 +149,27 @@ def torment(job: Job, work: Path, kills: int, per_run: int, rng: random.Random) 
         new = differences(alone, directory)
         wrong += new
         print(f"{directory.name}: killed after {instants} s: {', '.join(new) or 'equal'}", flush=True)
-    return {"kills": spent, "differences": len(wrong), "runs": runs, "different": wrong, "alone_s": round(length, 2)}
+    return {
+        "kills": spent,
+        "differences": len(wrong),
+        "runs": runs,
+        "different": wrong,
+        "alone_s": round(length, 2),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Kill a run again and again; what comes out must not change.")
+    parser = argparse.ArgumentParser(
+        description="Kill a run again and again; what comes out must not change."
+    )
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=5, help="how many kills in all")
     parser.add_argument("--per-run", type=int, default=5, help="after so many, a run is left to finish")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--work", type=Path, help="where the runs are kept; a temporary directory when not given")
+    parser.add_argument(
+        "--work", type=Path, help="where the runs are kept; a temporary directory when not given"
+    )
     parser.add_argument("--json", action="store_true", help="nothing but the last line")
     given = parser.parse_args()
     prepare()

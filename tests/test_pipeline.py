@@ -136,7 +136,9 @@ def troubled(alone: Path) -> tuple[Path, list[Any]]:
     return directory, json.loads(on_one_core("-c", TROUBLES, RECIPE, directory, json.dumps(SETTINGS)))
 
 
-def test_a_run_killed_at_random_instants_ends_as_the_run_left_alone(killed: tuple[Path, dict[str, Any]]) -> None:
+def test_a_run_killed_at_random_instants_ends_as_the_run_left_alone(
+    killed: tuple[Path, dict[str, Any]],
+) -> None:
     work, said = killed
     assert said["kills"] == 3
     assert said["different"] == [] and said["differences"] == 0
@@ -147,7 +149,9 @@ def test_a_run_killed_at_random_instants_ends_as_the_run_left_alone(killed: tupl
 def test_a_difference_would_be_seen(alone: Path, tmp_path: Path) -> None:
     """One bit of one weight, one metric, one line: the comparison is not blind."""
     expected = result(alone)
-    assert len([name for name in expected if name.endswith(".safetensors")]) == 4, "two models, two checkpoints"
+    assert len([name for name in expected if name.endswith(".safetensors")]) == 4, (
+        "two models, two checkpoints"
+    )
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", alone, copy], check=True)
     assert differences(expected, copy) == []
@@ -162,7 +166,9 @@ def test_a_difference_would_be_seen(alone: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_full_disks_interruptions_and_more_steps_change_nothing(alone: Path, troubled: tuple[Path, list[Any]]) -> None:
+def test_full_disks_interruptions_and_more_steps_change_nothing(
+    alone: Path, troubled: tuple[Path, list[Any]]
+) -> None:
     """A finished run of four steps that is continued to six is the run that had six from the beginning."""
     directory, said = troubled
     assert differences(result(alone), directory) == []
@@ -186,10 +192,12 @@ def test_no_step_is_logged_twice_and_none_is_missing(alone: Path, troubled: tupl
             "pretrain": list(range(1, 41)), "base_eval": [1], "grpo": list(range(1, STEPS + 1)), "final_eval": [1]
         }, directory.name  # fmt: skip
         kept = Counter(record["step"] for record in samples.read(directory / "samples.jsonl"))
-        assert kept == {step: 2 for step in range(1, STEPS + 1)}
+        assert kept == dict.fromkeys(range(1, STEPS + 1), 2)
 
 
-def test_the_ledger_balances_and_the_summary_is_its_sum(alone: Path, troubled: tuple[Path, list[Any]]) -> None:
+def test_the_ledger_balances_and_the_summary_is_its_sum(
+    alone: Path, troubled: tuple[Path, list[Any]]
+) -> None:
     for directory in (alone, troubled[0]):
         entries = ledger.read(directory / "ledger.jsonl")
         ledger.balance(entries)
@@ -247,6 +255,8 @@ def test_metrics_carry_their_names(alone: Path) -> None:
     evaluated = next(r for r in records if r["stage"] == "grpo" and r["step"] == 2)
     assert {"eval/pass@1", "eval/pass@1_low", "eval/pass@1_high", "eval/mean_length"} <= set(evaluated)
     pretrained = [r for r in records if r["stage"] == "pretrain"]
-    assert {"loss", "lr", "grad_norm", "num_tokens", "tokens_per_second", "mfu", "step_time"} <= set(pretrained[0])
+    assert {"loss", "lr", "grad_norm", "num_tokens", "tokens_per_second", "mfu", "step_time"} <= set(
+        pretrained[0]
+    )
     assert pretrained[-1]["heldout_loss"] < pretrained[0]["loss"] - 1
     assert first["mismatch/ratio_max"] < 1.5

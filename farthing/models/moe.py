@@ -111,7 +111,7 @@ class Experts(nn.Module):
 def grouped_linear(x_SC: Tensor, weights_EDC: Tensor, counts_E: Tensor) -> Tensor:
     """Row s times the transposed matrix of the expert whose run it stands in: [S, D].
 
-    One kernel on CUDA in bfloat16, for sizes it takes (multiples of 16 bytes); elsewhere one product per expert that has
+    One kernel on CUDA in bfloat16, for sizes it takes (multiples of 16 bytes); elsewhere one product per expert with
     rows.
     """
     fits = x_SC.shape[1] % 8 == 0 and weights_EDC.shape[1] % 8 == 0

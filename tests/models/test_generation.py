@@ -1,4 +1,4 @@
-"""Every family in the engine: batched, with shared prompts and cached latents, it writes what reading everything says."""
+"""Every family in the engine: batched, with shared prompts and cached latents, it writes what a full reading says."""
 
 from __future__ import annotations
 

@@ -11,13 +11,21 @@ from farthing.models.attention import causal
 from farthing.models.short_rows import LONGEST_ROW, pays, short_rows
 
 # (rows, tokens, query heads, key heads, key channels, value channels)
-SHAPES = [(1, 1, 1, 1, 8, 8), (3, 16, 4, 2, 8, 8), (2, 33, 6, 1, 16, 16), (2, 48, 3, 3, 12, 20), (1, 130, 4, 4, 8, 4)]
+SHAPES = [
+    (1, 1, 1, 1, 8, 8),
+    (3, 16, 4, 2, 8, 8),
+    (2, 33, 6, 1, 16, 16),
+    (2, 48, 3, 3, 12, 20),
+    (1, 130, 4, 4, 8, 4),
+]
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     gqa = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa).transpose(
+        1, 2
+    )
 
 
 def inputs(shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
@@ -59,11 +67,15 @@ def test_the_formulas_in_float64(shape: tuple[int, ...]) -> None:
 
 
 def test_it_is_taken_where_it_pays_and_nowhere_else() -> None:
-    short, long = (torch.zeros(1, length, 2, 8, dtype=torch.bfloat16) for length in (LONGEST_ROW, LONGEST_ROW + 1))
+    short, long = (
+        torch.zeros(1, length, 2, 8, dtype=torch.bfloat16) for length in (LONGEST_ROW, LONGEST_ROW + 1)
+    )
     assert pays(short)
     assert not pays(long) and not pays(short.float())
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(1, 20, 2, 8, generator=generator).bfloat16()
     assert torch.equal(causal(0, q, q, q, 0.3), short_rows(q, q, q, 0.3))
     rows = torch.randn(1, LONGEST_ROW + 8, 1, 8, generator=generator).bfloat16()
-    torch.testing.assert_close(causal(0, rows, rows, rows, 0.3), short_rows(rows, rows, rows, 0.3), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        causal(0, rows, rows, rows, 0.3), short_rows(rows, rows, rows, 0.3), atol=0.03, rtol=0
+    )
