@@ -34,7 +34,8 @@ class Student:
     longest: int = 24
 
 
-Step = tuple[int, str, int, int]
+# A student who never gives up and has run out of ideas stops noticing, too: every document ends.
+MOST_REPEATS = 2000
 
 
 def attempts(
@@ -43,6 +44,7 @@ def attempts(
     """(one written line per try, the expression answered, whether its value is the target)."""
     give_up = student.give_up_least + rng.random() * (student.give_up_most - student.give_up_least)
     tried: set[str] = set()
+    repeats = 0
     lines: list[str] = []
     while True:
         line, expression, value = _idea(rng, student, numbers)
@@ -51,8 +53,9 @@ def attempts(
             if abs(other[2] - target) < abs(value - target):
                 line, expression, value = other
         noticed = line in tried and rng.random() >= student.forget and len(tried) < student.longest
+        repeats += noticed
         # Noticing a repetition takes patience too, so the search ends even where few ideas exist.
-        if noticed and rng.random() >= give_up / 4:
+        if noticed and rng.random() >= give_up / 4 and repeats < MOST_REPEATS:
             continue
         tried.add(line)
         lines.append(line)

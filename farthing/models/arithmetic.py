@@ -161,15 +161,23 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16") -> int:
 
 
 def linear_flops(config: ModelConfig) -> int:
-    """FLOPs of one token in every matrix it is multiplied with, the output head left out."""
-    vectors = sum(
-        math.prod(shape)
-        for name, shape in parameter_shapes(config).items()
-        if not name.startswith("model.mtp.") and (len(shape) == 1)
-    )
-    head = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    embedding = config.vocab_size * config.hidden_size
-    return 2 * (parameters(config).active - vectors - head - embedding)
+    """FLOPs of one token in every matrix it is multiplied with, the output head and MTP modules left out."""
+    own = {
+        name: shape for name, shape in parameter_shapes(config).items() if not name.startswith("model.mtp.")
+    }
+    tables = ("model.embed_tokens.weight", "lm_head.weight")
+    return _active_flops(config, {name: shape for name, shape in own.items() if name not in tables})
+
+
+def _active_flops(config: ModelConfig, shapes: Shapes) -> int:
+    """FLOPs of one token in these matrices; of stacked experts it passes through `num_experts_per_tok`."""
+    total = 0
+    for shape in shapes.values():
+        if len(shape) == 2:
+            total += 2 * math.prod(shape)
+        elif len(shape) == 3 and config.moe is not None:
+            total += 2 * math.prod(shape[1:]) * config.moe.num_experts_per_tok
+    return total
 
 
 def head_flops(config: ModelConfig) -> int:
@@ -177,8 +185,8 @@ def head_flops(config: ModelConfig) -> int:
     return 2 * config.vocab_size * config.hidden_size
 
 
-def pair_flops(config: ModelConfig, *, absorbed: bool = False) -> int:
-    """FLOPs of one query reading one key and its value, all heads and layers.
+def layer_pair_flops(config: ModelConfig, *, absorbed: bool = False) -> int:
+    """FLOPs of one query reading one key and its value, all heads of one layer.
 
     `absorbed`: latent attention that reads the latents themselves, as decoding does; no other attention differs.
     """
@@ -187,27 +195,44 @@ def pair_flops(config: ModelConfig, *, absorbed: bool = False) -> int:
     elif absorbed:
         channels = 2 * config.mla.kv_lora_rank + config.mla.qk_rope_head_dim
     else:
-        channels = config.mla.qk_nope_head_dim + config.mla.qk_rope_head_dim + config.mla.v_head_dim
-    return 2 * channels * config.num_attention_heads * config.num_hidden_layers
+        channels = config.mla.query_dim + config.mla.v_head_dim
+    return 2 * channels * config.num_attention_heads
+
+
+def pair_flops(config: ModelConfig, *, absorbed: bool = False) -> int:
+    """The same in all layers."""
+    return layer_pair_flops(config, absorbed=absorbed) * config.num_hidden_layers
 
 
 def forward_flops(
-    config: ModelConfig, tokens: int, context: int, *, logit_tokens: int | None = None, causal: bool = True
+    config: ModelConfig,
+    tokens: int,
+    context: int,
+    *,
+    logit_tokens: int | None = None,
+    causal: bool = True,
+    mtp: bool = False,
 ) -> int:
     """FLOPs of one forward pass over `tokens` tokens in rows of `context` tokens each.
 
     `logit_tokens`: how many of them get logits (default: all). `causal=False` counts the whole square of every row,
-    as `torch.utils.flop_counter` does.
+    as `torch.utils.flop_counter` does. `mtp`: with the modules that predict further tokens and their logits, as if each
+    saw whole rows.
     """
     keys_seen = (context + 1) / 2 if causal else context
     logits = tokens if logit_tokens is None else logit_tokens
     attention = round(tokens * keys_seen * pair_flops(config))
-    return tokens * linear_flops(config) + attention + logits * head_flops(config)
+    total = tokens * linear_flops(config) + attention + logits * head_flops(config)
+    for depth in range(config.num_nextn_predict_layers if mtp else 0):
+        linear = _active_flops(config, mtp_shapes(config, depth))
+        read = round(tokens * keys_seen * layer_pair_flops(config))
+        total += tokens * linear + read + logits * head_flops(config)
+    return total
 
 
-def train_flops(config: ModelConfig, tokens: int, context: int) -> int:
+def train_flops(config: ModelConfig, tokens: int, context: int, *, mtp: bool = False) -> int:
     """FLOPs of forward and backward over `tokens` tokens in rows of `context`: three times the forward pass."""
-    return 3 * forward_flops(config, tokens, context)
+    return 3 * forward_flops(config, tokens, context, mtp=mtp)
 
 
 def decode_flops(config: ModelConfig, context_len: int) -> int:

@@ -134,12 +134,14 @@ def save_model(
 
 
 def generation_json(config: ModelConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    ids: Mapping[str, Any] = {
-        "bos_token_id": config.bos_token_id if tokenizer is None else tokenizer.bos_id,
-        "eos_token_id": config.eos_token_id if tokenizer is None else tokenizer.eos_id,
-        "pad_token_id": config.pad_token_id if tokenizer is None else tokenizer.pad_id,
-    }
-    return {key: value for key, value in ids.items() if value is not None}
+    """generation_config.json: the tokenizer knows its own tokens, but only the configuration knows of several ends."""
+    ids: dict[str, Any] = {}
+    for name in ("bos", "eos", "pad"):
+        known, configured = getattr(tokenizer, f"{name}_id", None), getattr(config, f"{name}_token_id")
+        value = list(configured) if isinstance(configured, tuple) else configured if known is None else known
+        if value is not None:
+            ids[f"{name}_token_id"] = value
+    return ids
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,13 +14,15 @@ from farthing.models.arithmetic import (
     decode_flops,
     forward_flops,
     kv_bytes_per_token,
+    pair_flops,
     parameter_shapes,
     parameters,
     train_flops,
     weight_bytes,
 )
-from farthing.models.config import ModelConfig
-from farthing.models.decoder import Decoder
+from farthing.models.attention import causal
+from farthing.models.config import MLAConfig, ModelConfig, MoEConfig
+from farthing.models.decoder import Decoder, initialise
 
 DENSE = ModelConfig(
     vocab_size=400,
@@ -35,6 +38,20 @@ CASES = {
     "tied": dataclasses.replace(DENSE, tie_word_embeddings=True),
     "biased": dataclasses.replace(DENSE, attention_bias=True),
     "normed": dataclasses.replace(DENSE, qk_norm=True),
+    "latent": dataclasses.replace(
+        DENSE, num_key_value_heads=4, mla=MLAConfig(20, 14, 10, 12, q_lora_rank=24)
+    ),
+    "latent-direct": dataclasses.replace(DENSE, num_key_value_heads=4, mla=MLAConfig(20, 14, 10, 12)),
+    "mixture": dataclasses.replace(
+        DENSE, moe=MoEConfig(8, 3, 32, n_shared_experts=2, first_k_dense_replace=1)
+    ),
+    "all": dataclasses.replace(
+        DENSE,
+        num_key_value_heads=4,
+        mla=MLAConfig(20, 14, 10, 12),
+        moe=MoEConfig(8, 3, 32, scoring_func="sigmoid", selection_bias=True),
+        num_nextn_predict_layers=2,
+    ),
 }
 
 
@@ -51,12 +68,40 @@ def test_shapes_and_parameters_are_those_of_the_decoder(config: ModelConfig) -> 
 
 @pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 def test_operations_agree_with_the_counter_of_torch(config: ModelConfig) -> None:
-    model, ids = Decoder(config), torch.zeros(2, 40, dtype=torch.int64)
+    model, ids = initialise(Decoder(config), 0), torch.zeros(2, 40, dtype=torch.int64)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(ids).sum().backward()
     # The counter knows no causality, so it sees whole squares; fused attention on CPU it does not see at all.
     counted = 3 * forward_flops(config, 80, 40, causal=False)
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+
+
+def test_operations_of_the_modules_that_predict_further() -> None:
+    config = CASES["all"]
+    model, ids = initialise(Decoder(config), 0), torch.zeros(2, 200, dtype=torch.int64)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        hidden = model.hidden(ids)
+        for state in (hidden, *model.further_hidden(hidden, ids)):
+            model.logits(state)
+    counted = forward_flops(config, 400, 200, causal=False, mtp=True)
+    assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+def test_operations_of_decoding_are_those_of_one_more_token(config: ModelConfig) -> None:
+    """A decoding step beside 64 keys that are there: latents are read as they are."""
+    model = initialise(Decoder(config), 0)
+
+    def with_64_before(layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        keys, values = (torch.cat([x.expand(-1, 63, -1, -1), x], dim=1) for x in (keys, values))
+        queries = torch.cat([queries.new_zeros(1, 63, *queries.shape[2:]), queries], dim=1)
+        return causal(layer, queries, keys, values, scale)[:, -1:]
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.logits(model.hidden(torch.zeros(1, 1, dtype=torch.int64), attend=with_64_before))
+    # The square was computed to have one row of it.
+    extra = 63 * 64 * pair_flops(config, absorbed=True)
+    assert counter.get_total_flops() - extra == pytest.approx(decode_flops(config, 64), rel=0.01)
 
 
 def test_causal_rows_cost_what_their_tokens_cost_one_by_one() -> None:

@@ -75,3 +75,15 @@ def test_half_precision_on_disk_is_half_the_bytes(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "model" / "config.json").read_text())["torch_dtype"] == "bfloat16"
     with pytest.raises(CheckpointError, match="choose one of float32"):
         load_model(tmp_path / "model", dtype="fp32")
+
+
+def test_generation_ends_where_the_model_or_the_tokenizer_says(tmp_path: Path) -> None:
+    tokenizer = train(["one and one is two"], 300)
+
+    def written(**changes: object) -> dict[str, object]:
+        save_model(tiny(**changes), tokenizer, tmp_path / "model")
+        return json.loads((tmp_path / "model" / "generation_config.json").read_text())
+
+    assert written()["eos_token_id"] == tokenizer.eos_id
+    assert written(eos_token_id=(1, 7))["eos_token_id"] == [1, 7]
+    assert load_model(tmp_path / "model")[0].config.eos_token_id == (1, 7)

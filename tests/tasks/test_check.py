@@ -110,6 +110,9 @@ def test_draws_are_named_by_their_key_and_uniform() -> None:
     assert all(850 < n < 1150 for n in counts)
     assert sorted(draws.shuffled(range(50))) == list(range(50))
     assert all(0.0 <= draws.uniform() < 1.0 for _ in range(100))
+    # Three quarters of the range of a word: taking the remainder alone would hit the lower third half of the time.
+    low = sum(draws.below(3 << 62) < 1 << 62 for _ in range(600))
+    assert 140 < low < 260
     with pytest.raises(ValueError):
         draws.below(0)
 
