@@ -6,29 +6,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 
 @dataclass(frozen=True)
 class Limits:
-    """One request: sizes in bytes, counts of list entries, seconds. Together: what may wait."""
+    """Each with what it bounds."""
 
-    body_bytes: int = 4 << 20
-    header_bytes: int = 16 << 10
-    body_seconds: float = 30.0
-    messages: int = 2000
-    prompts: int = 64
-    choices: int = 16
-    top_logprobs: int = 20
-    logit_bias: int = 300
-    stop_strings: int = 4
-    stop_bytes: int = 256
-    schema_bytes: int = 64 << 10
-    schema_depth: int = 32
-    tools: int = 64
-    grammar_seconds: float = 5.0
-    queued_requests: int = 64
-    queued_tokens: int = 1 << 18
-    queue_seconds: float = 60.0
-    unstreamed_seconds: float = 540.0
-    request_seconds: float = 3600.0
-    keepalive_seconds: float = 10.0
+    body_bytes: Annotated[int, "bytes of a body"] = 4 << 20
+    header_bytes: Annotated[int, "bytes of all headers"] = 16 << 10
+    body_seconds: Annotated[float, "seconds a body may take to arrive"] = 30.0
+    messages: Annotated[int, "messages of a conversation"] = 2000
+    prompts: Annotated[int, "replies of one text completion: prompts times `n`"] = 64
+    choices: Annotated[int, "`n`"] = 16
+    top_logprobs: Annotated[int, "`top_logprobs`, and `logprobs` of a text completion"] = 20
+    logit_bias: Annotated[int, "tokens in `logit_bias`"] = 300
+    stop_strings: Annotated[int, "strings in `stop`"] = 4
+    stop_bytes: Annotated[int, "bytes of each of them"] = 256
+    schema_bytes: Annotated[int, "bytes of a JSON schema or a regular expression"] = 64 << 10
+    schema_depth: Annotated[int, "levels of a JSON schema"] = 32
+    tools: Annotated[int, "tools"] = 64
+    grammar_seconds: Annotated[float, "seconds a grammar may take to compile"] = 5.0
+    queued_requests: Annotated[int, "replies that may wait, beyond those being written"] = 64
+    queued_tokens: Annotated[int, "prompt tokens that may wait"] = 1 << 18
+    queue_seconds: Annotated[float, "seconds a request may wait for its first token"] = 60.0
+    unstreamed_seconds: Annotated[
+        float, "seconds that a reply which is not streamed may be expected to take"
+    ] = 540.0
+    request_seconds: Annotated[float, "seconds any reply may take"] = 3600.0
+    keepalive_seconds: Annotated[float, "seconds of silence on a stream before a comment is sent"] = 10.0
