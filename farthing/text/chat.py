@@ -125,7 +125,9 @@ class _Conversation:
         self.now = now
         self.variables = {
             **tokenizer.named_tokens,
+            # One switch under the names that templates read: Qwen3's and DeepSeek-V3.1's.
             "enable_thinking": enable_thinking,
+            "thinking": enable_thinking,
             "tools": self.breaker.value(list(tools)) if tools else None,
             "documents": None,
         }

@@ -161,6 +161,16 @@ def test_a_model_that_spells_no_control_token_is_shared(monkeypatch: pytest.Monk
     assert apart.encode(text) == shared
 
 
+@given(ids=st.lists(st.integers(0, 22), max_size=12), skip=st.booleans())
+def test_streaming_with_a_decoder_of_no_known_kind(ids: list[int], skip: bool) -> None:
+    decoder = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    tokenizer = Tokenizer({**unigram(), "decoder": decoder})
+    stream = tokenizer.stream(skip_special=skip)
+    assert "".join([stream.push(number) for number in ids]) + stream.flush() == tokenizer.decode(
+        ids, skip_special=skip
+    )
+
+
 def test_ids_with_gaps_are_entered_in_the_model() -> None:
     definition = spelled_by_merges(False)
     far = {"id": 900, "content": "<far>", **FLAGS, "special": True}

@@ -146,6 +146,10 @@ def test_qwen_control_tokens_have_their_ids(qwen: Tokenizer) -> None:
     assert prompt == "<think>\n</think>"
 
 
+def test_qwen_composes_characters(qwen: Tokenizer) -> None:
+    assert qwen.encode("e\u0301") == qwen.encode("\u00e9")
+
+
 def test_deepseek_vocabulary(data: Callable[[str], Path], tmp_path: Path) -> None:
     source = data("tokenizers/deepseek_v3.tiktoken")
     tokenizer = Tokenizer.load(directory(tmp_path, deepseek__tiktoken=source))

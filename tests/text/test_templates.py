@@ -326,7 +326,7 @@ def test_a_turn_after_a_tool_has_no_header_of_its_own(with_tokens: Callable[...,
         "{% if m.role == 'tool' %}<|t|>{{ m.content }}<|/t|>"
         "{% elif m.role == 'assistant' %}{{ '' if n.tool else '<|a|>' }}{{ m.content }}<|e|>"
         "{% else %}<|u|>{{ m.content }}{% endif %}{% set n.tool = m.role == 'tool' %}{% endfor %}"
-        "{% if add_generation_prompt and not n.tool %}<|a|>{% endif %}"
+        "{% if add_generation_prompt %}<|a|>{% endif %}"
     )
     tokenizer = with_tokens(["<|u|>", "<|a|>", "<|t|>", "<|/t|>", "<|e|>"], [], template, eos_token="<|e|>")
     call = {"role": "assistant", "content": "add(2, 2)"}
