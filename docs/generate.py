@@ -6,6 +6,7 @@
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; the rest of a page is written by hand.
 """
 
+import dataclasses
 import inspect
 import re
 import sys
@@ -21,6 +22,7 @@ from pydantic.fields import FieldInfo
 from farthing import recipe
 from farthing.cli.main import COMMANDS, GROUPS
 from farthing.config import to_toml
+from farthing.server.limits import Limits
 from farthing.stages.config import PRESETS
 
 DOCS = Path(__file__).resolve().parent
@@ -171,11 +173,24 @@ def toml(value: Any) -> str:
     return to_toml({"x": [value]}).removeprefix("x = [").strip().removesuffix("]")
 
 
+# ---- docs/serving.md
+
+
+def serving_limits() -> str:
+    """The limits of the server; a type's note says what it bounds."""
+    notes = typing.get_type_hints(Limits, include_extras=True)
+    rows: list[tuple[object, ...]] = [
+        (typing.get_args(notes[field.name])[1], f"{field.default:,}") for field in dataclasses.fields(Limits)
+    ]
+    return "\n" + table(("at most", ""), rows)
+
+
 def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should read now."""
     parts = {
         DOCS / "cli.md": {"commands": command_reference()},
         DOCS / "recipes-reference.md": {"tables": recipe_reference(), "presets": preset_reference()},
+        DOCS / "serving.md": {"limits": serving_limits()},
     }
     return {path: fill(path.read_text(encoding="utf-8"), found) for path, found in parts.items()}
 
