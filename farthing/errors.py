@@ -1,14 +1,14 @@
 """Every error farthing raises on purpose.
 
-    FarthingError                the root; anything else that escapes is a bug
-    ├── UserError                one clear line, exit code 2: what, where, what to type instead
-    │   ├── RecipeError          a recipe that cannot be read or does not make sense
-    │   ├── DataError            a file of problems, conversations or text
-    │   ├── CheckpointError      a model directory or a training checkpoint
-    │   ├── RunError             a run directory that is in use or belongs to another recipe
-    │   └── TaskError            an unknown taskset, a bad setting, a gold answer that fails its own check
-    ├── NumericsError            a value that stopped being finite, or two paths that should agree and do not
-    └── EngineError              a request the engine cannot carry out
+FarthingError                the root; anything else that escapes is a bug
+├── UserError                one clear line, exit code 2: what, where, what to type instead
+│   ├── RecipeError          a recipe that cannot be read or does not make sense
+│   ├── DataError            a file of problems, conversations or text
+│   ├── CheckpointError      a model directory or a training checkpoint
+│   ├── RunError             a run directory that is in use or belongs to another recipe
+│   └── TaskError            an unknown taskset, a bad setting, a gold answer that fails its own check
+├── NumericsError            a value that stopped being finite, or two paths that should agree and do not
+└── EngineError              a request the engine cannot carry out
 """
 
 

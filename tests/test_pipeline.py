@@ -21,6 +21,7 @@ from farthing.cost import ledger
 from farthing.models.checkpoint import load_model
 from farthing.runs import metrics, samples
 from farthing.runs.store import read_status
+from farthing.tasks import load
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "tiny.toml"
@@ -209,9 +210,13 @@ def test_the_ledger_balances_and_the_summary_is_its_sum(
         assert summary["tokens"] == sum(entry.tokens for entry in entries) > 0
         assert summary["flops"] == sum(entry.flops for entry in entries) > 0
         assert summary["cost"]["price_per_core_hour"] == 0.04
+        wasted = summary["cost"]["waste"]
+        assert wasted["dead_groups"]["wall_s"] > 0 and wasted["truncated"]["wall_s"] >= 0
         assert {entry.kind for entry in entries} >= {"train", "generate", "score", "evaluate", "checkpoint"}
         trained = [entry for entry in entries if entry.stage == "pretrain" and entry.kind == "train"]
         assert all(entry.tokens >= 512 for entry in trained)
+        drawn = [entry for entry in entries if entry.kind == "generate"]
+        assert all(entry.tokens > 0 and entry.flops > 0 for entry in drawn) and len(drawn) >= STEPS
     troubles = {entry.attempt for entry in ledger.read(troubled[0] / "ledger.jsonl")}
     assert troubles == {1, 2, 3, 4, 5}, "every attempt is paid for"
 
@@ -240,6 +245,16 @@ def test_both_models_are_there_and_reinforcement_learning_moved_one(alone: Path)
         if not torch.equal(one, other)
     ]
     assert len(moved) == len(list(base.parameters()))
+
+
+def test_every_step_asks_the_next_problems(alone: Path) -> None:
+    task = load("countdown", count=2, max_number=5, max_target=20)
+    for record in samples.read(alone / "samples.jsonl"):
+        first = 4 * (record["step"] - 1)
+        assert record["problem"] in [task.problem("train", index) for index in range(first, first + 4)]
+        assert len(record["samples"]) == 4
+        advantages = [sample["advantage"] for sample in record["samples"]]
+        assert sum(advantages) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_metrics_carry_their_names(alone: Path) -> None:

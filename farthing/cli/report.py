@@ -17,7 +17,8 @@ def report(
         Path | None, typer.Option("--plot", help="Also draw held-out pass@1 over time, as an SVG file.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Also photograph the page, as a PNG file; takes a Chromium.")
+        Path | None,
+        typer.Option("--picture", help="Also photograph the page, as a PNG file; takes a Chromium."),
     ] = None,
 ) -> None:
     """Write the HTML report of a run.

@@ -46,6 +46,7 @@ class Ledger:
         self._began = clock()
         self._open: Entry | None = None
         self._last = Entry(attempt, "", "other")
+        self._held: list[Entry] = []
         self._earlier_s = sum(attempt_ends(read(path)).values())
         self._file = JsonLines(path)
         self._file.append({"attempt": attempt, "started": round(time.time(), 3), "cores": cores})
@@ -55,11 +56,12 @@ class Ledger:
         return math.floor((self._clock() - self._began) * 1e6) / 1e6
 
     @contextmanager
-    def phase(self, stage: str, kind: str, step: int | None = None) -> Iterator[Entry]:
+    def phase(self, stage: str, kind: str, step: int | None = None, *, held: bool = False) -> Iterator[Entry]:
         """Time a phase; the caller adds `entry.tokens`, `entry.flops` and `entry.note(...)`.
 
         The entry is written when the block ends, by an exception too: the time was spent. Opening a phase
-        inside another is an error.
+        inside another is an error. A `held` entry waits for `settle` (or `close`), because what of it was wasted
+        shows only later: whether a group teaches anything is known when it has been scored.
         """
         if kind not in KINDS:
             raise FarthingError(f'unknown kind of phase "{kind}"; known: {", ".join(KINDS)}')
@@ -73,11 +75,16 @@ class Ledger:
             entry.wall_s = round(self._now() - entry.start_s, 6)
             entry.cpu_s = round(max(0.0, self._cpu_clock() - cpu), 6)
             self._open = None
-            self._write(entry)
+            self._last = entry
+            self._held.append(entry)
+            if not held:
+                self.settle()
 
-    def _write(self, entry: Entry) -> None:
-        self._file.append(asdict(entry))
-        self._last = entry
+    def settle(self) -> None:
+        """Write the entries that were held back, in their order."""
+        for entry in self._held:
+            self._file.append(asdict(entry))
+        self._held.clear()
 
     @property
     def wall_s(self) -> float:
@@ -94,7 +101,8 @@ class Ledger:
         start, now = self._last.end_s, self._now()
         if now > start:
             wall = round(now - start, 6)
-            self._write(Entry(self.attempt, self._last.stage, "other", None, round(start, 6), wall))
+            self._held.append(Entry(self.attempt, self._last.stage, "other", None, round(start, 6), wall))
+        self.settle()
         self._file.close()
 
 

@@ -181,9 +181,7 @@ def buckets(num_keys: np.ndarray) -> list[tuple[int, int, int]]:
     """(start, end, padded keys) of runs of rows with the same bucket; rows are already ordered by bucket."""
     padded = -(-num_keys // KEY_BUCKET) * KEY_BUCKET
     edges = [0, *(np.flatnonzero(np.diff(padded)) + 1).tolist(), len(padded)]
-    return [
-        (start, end, int(padded[start])) for start, end in pairwise(edges) if end > start
-    ]
+    return [(start, end, int(padded[start])) for start, end in pairwise(edges) if end > start]
 
 
 def ordering(num_keys: np.ndarray) -> tuple[list[int], list[int]]:

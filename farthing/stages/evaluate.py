@@ -149,10 +149,14 @@ def _votes(groups: Sequence[Group], right: Sequence[Sequence[float]], k: int) ->
 
 def spent(model: Decoder, groups: Sequence[Group]) -> tuple[int, int]:
     """(tokens computed, FLOPs) of sampling these groups: each prompt once, each completion token once."""
-    prompts = sum(len(group.prompt.token_ids) for group in groups)
     lengths = [rollout.num_tokens for group in groups for rollout in group.rollouts]
-    tokens = prompts + sum(lengths)
-    context = (sum(lengths) // len(lengths) if lengths else 0) + prompts // max(len(groups), 1)
+    return sampling_cost(model, [len(group.prompt.token_ids) for group in groups], lengths)
+
+
+def sampling_cost(model: Decoder, prompts: Sequence[int], completions: Sequence[int]) -> tuple[int, int]:
+    """(tokens computed, FLOPs) of prompts and completions of these lengths."""
+    tokens = sum(prompts) + sum(completions)
+    context = sum(completions) // max(len(completions), 1) + sum(prompts) // max(len(prompts), 1)
     return tokens, forward_flops(model.config, tokens, context)
 
 

@@ -39,9 +39,9 @@ from farthing.runs.journal import Journal, digest
 from farthing.stages.agreement import check_agreement
 from farthing.stages.config import GrpoConfig
 from farthing.stages.context import Context
-from farthing.stages.evaluate import Plan, ask, spent, stop_ids, verdict
+from farthing.stages.evaluate import Plan, ask, sampling_cost, spent, stop_ids, verdict
 from farthing.stages.pretrain import optim_settings
-from farthing.stages.readings import Clock, group_record, rollout_metrics
+from farthing.stages.readings import Clock, group_record, note_waste, rollout_metrics
 from farthing.tasks.task import Problem, Score
 from farthing.text.tokenizer import Tokenizer
 
@@ -54,14 +54,15 @@ def run(context: Context) -> dict[str, str]:
     first = rl.step
     while rl.step < config.steps:
         clock = Clock()
-        with context.ledger.phase(context.name, "generate", rl.step) as entry:
-            prompts, completions = rl.draw(context, config, entry)
+        with context.ledger.phase(context.name, "generate", rl.step, held=True) as drawing:
+            prompts, completions = rl.draw(context, config, drawing)
             if rl.step == first:
                 check_agreement(rl.learner, prompts[:4], completions[:4])
         clock.lap("generate")
         with context.ledger.phase(context.name, "score", rl.step):
             scorer = journaled(context.taskset.score_many, rl.journal, rl.step)
             judged = judge(rl.tokenizer, prompts, completions, scorer, config.rewards)
+            note_waste(drawing, judged)
         clock.lap("score")
         with context.ledger.phase(context.name, "train", rl.step) as entry:
             metrics = rl.learn(config, judged, entry)
@@ -146,7 +147,12 @@ class Policy:
         )
         seed = (context.seed, context.name, self.step)
         completions = sample(self.engine, prompts, config.samples_per_prompt, params, seed)
-        entry.tokens += sum(len(completion.token_ids) for own in completions for completion in own)
+        lengths = [len(completion.token_ids) for own in completions for completion in own]
+        tokens, flops = sampling_cost(
+            self.learner.model, [len(prompt.token_ids) for prompt in prompts], lengths
+        )
+        entry.tokens += tokens
+        entry.flops += flops
         return prompts, completions
 
     def learn(self, config: GrpoConfig, groups: Sequence[Group], entry: Entry) -> dict[str, float]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from farthing.algorithms.advantages import is_dead
+from farthing.cost.entries import Entry
 from farthing.rollout.types import Group
 
 
@@ -54,6 +56,21 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         **{name: count / len(rollouts) for name, count in shares.items()},
         **{f"rewards/{part}": _mean([r.score.parts.get(part, 0.0) for r in scored]) for part in parts},
     }
+
+
+def note_waste(entry: Entry, groups: Sequence[Group]) -> None:
+    """Book what of a closed generating phase taught nothing, by share of tokens: dead groups, and of the others the
+    samples that were cut off."""
+    tokens = dead = truncated = 0
+    for group in groups:
+        is_wasted = is_dead(group.rewards)
+        for rollout in group.rollouts:
+            tokens += rollout.num_tokens
+            dead += rollout.num_tokens * is_wasted
+            truncated += rollout.num_tokens * (rollout.is_truncated and not is_wasted)
+    for name, share in (("dead_groups", dead), ("truncated", truncated)):
+        if share:
+            entry.note(name, round(entry.wall_s * share / tokens, 6))
 
 
 def _mean(values: Sequence[float]) -> float:

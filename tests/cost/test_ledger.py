@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,23 @@ def test_what_is_no_ledger_says_so(tmp_path: Path) -> None:
     path.write_text('{"attempt": 1, "stage": "a", "kind": "train", "pace": 3}\n')
     with pytest.raises(RunError, match=r"ledger\.jsonl: record 1 is not a line of a ledger"):
         read(path)
+
+
+def test_a_held_phase_waits_for_what_is_only_known_later(tmp_path: Path) -> None:
+    """Whether a group taught anything is known after scoring; its phase is written then, in its place."""
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, 1, 2)
+    with ledger.phase("grpo", "generate", 0, held=True) as drawing:
+        time.sleep(0.001)
+    assert read(path) == []
+    with ledger.phase("grpo", "score", 0):
+        drawing.note("dead_groups", drawing.wall_s / 2)
+    assert [(entry.kind, entry.waste) for entry in read(path)] == [
+        ("generate", {"dead_groups": drawing.wall_s / 2}),
+        ("score", {}),
+    ]
+    with ledger.phase("grpo", "generate", 1, held=True):
+        pass
+    ledger.close()
+    assert [entry.kind for entry in read(path)][:3] == ["generate", "score", "generate"]
+    balance(read(path))

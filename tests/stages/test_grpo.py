@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from farthing.algorithms.advantages import ADVANTAGES
 from farthing.algorithms.reduction import REDUCTIONS
+from farthing.cost.entries import Entry
 from farthing.data.sample import Sample
-from farthing.engine.api import Completion
+from farthing.engine.api import Completion, Request
 from farthing.learner.api import Tokens
 from farthing.learner.local import LocalLearner
 from farthing.learner.optim import OptimSettings
@@ -24,8 +26,9 @@ from farthing.rollout.assemble import assemble
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal
 from farthing.stages.config import GrpoConfig
-from farthing.stages.grpo import journaled, objective
-from farthing.tasks.task import Problem, Score
+from farthing.stages.grpo import Policy, journaled, objective
+from farthing.tasks.task import Problem, Score, Taskset
+from farthing.text.tokenizer import Tokenizer
 
 Grads = dict[str, Tensor]
 ALGORITHMS = ["grpo", "dapo", "dr_grpo", "rloo", "r1"]
@@ -201,3 +204,68 @@ def test_completions_are_never_tokenised_again(group_of: Callable[..., Group]) -
     samples = assembled([replace(group, rollouts=(rollout, group.rollouts[1]))], settings_of(), True)
     assert samples[0].token_ids == [*group.prompt.token_ids, 7, 300, 5]
     assert samples[0].rollout_logprobs == [-0.1, -0.2, -0.3]
+
+
+class Recorder:
+    """In the place of engine and learner: ends every turn at once, learns nothing, remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.batches: list[tuple[list[Sample], float]] = []
+        self.published: list[int] = []
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self.asked += requests
+        return [Completion(r.request_id, [1], [0.0], [0.0], "stop", 0) for r in requests]
+
+    def publish(self, version: int, dtype: torch.dtype | None) -> None:
+        self.published.append(version)
+
+    def step(self, samples: list[Sample], objective: Any, scale: float) -> dict[str, float]:
+        self.batches.append((samples, scale))
+        return {"loss": 0.0}
+
+
+def policy_of(recorder: Recorder, model: Decoder, tokenizer: Tokenizer, step: int) -> Policy:
+    stand_in: Any = recorder
+    recorder.model, recorder.compute_dtype = model, None  # type: ignore[attr-defined]
+    return Policy(stand_in, stand_in, tokenizer, None, None, None, step)  # type: ignore[arg-type]
+
+
+def test_a_step_is_a_function_of_its_index(
+    fresh_model: Callable[[], Decoder], tokenizer: Tokenizer, task: Taskset
+) -> None:
+    """The problems that come next, each sample with a seed that no other step, problem or sample has."""
+    config = settings_of(prompts_per_step=3, samples_per_prompt=2, max_new_tokens=5)
+    context: Any = SimpleNamespace(taskset=task, seed=4, name="grpo")
+    seen: list[int] = []
+    for step in (0, 7):
+        recorder, entry = Recorder(), Entry(1, "grpo", "generate")
+        prompts, completions = policy_of(recorder, fresh_model(), tokenizer, step).draw(
+            context, config, entry
+        )
+        assert [p.problem for p in prompts] == [task.problem("train", 3 * step + index) for index in range(3)]
+        assert [len(own) for own in completions] == [2, 2, 2]
+        seen += [request.params.seed for request in recorder.asked]
+        assert entry.tokens == sum(len(prompt.token_ids) for prompt in prompts) + 6
+        assert entry.flops > 0
+        again = Recorder()
+        policy_of(again, fresh_model(), tokenizer, step).draw(context, config, entry)
+        assert again.asked == recorder.asked
+    assert len(set(seen)) == 12
+
+
+def test_a_rollout_is_cut_into_updates_by_group(
+    group_of: Callable[..., Group], fresh_model: Callable[[], Decoder], tokenizer: Tokenizer
+) -> None:
+    """Five groups in two updates: three and two, each with its own denominators; then one publication."""
+    groups = [group_of([1.0, 0.0], lengths=[2, 2]) for _ in range(5)]
+    recorder = Recorder()
+    config = settings_of(algorithm="dapo", updates_per_rollout=2, warmup_steps=4, lr=0.5)
+    policy = policy_of(recorder, fresh_model(), tokenizer, step=1)
+    metrics = policy.learn(config, groups, Entry(1, "grpo", "train"))
+    assert [len(samples) for samples, _ in recorder.batches] == [6, 4]
+    assert [samples[0].weight for samples, _ in recorder.batches] == pytest.approx([1 / 12, 1 / 8])
+    assert [scale for _, scale in recorder.batches] == [0.5, 0.5]
+    assert (metrics["lr"], metrics["frac_reward_zero_std"]) == (0.25, 0.0)
+    assert recorder.published == [2], "new weights reach the engine once, under the step they begin"

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from farthing.cost.entries import Entry
 from farthing.rollout.types import Group
-from farthing.stages.readings import Clock, group_record, rollout_metrics
+from farthing.stages.readings import Clock, group_record, note_waste, rollout_metrics
 
 
 def test_rollout_metrics_by_hand(group_of: Callable[..., Group]) -> None:
@@ -69,3 +70,15 @@ def test_a_group_for_reading(group_of: Callable[..., Group]) -> None:
         "tokens": 4,
     }
     assert record["samples"][1]["error"] == "timed out" and record["samples"][1]["reward"] is None
+
+
+def test_waste_is_the_share_of_tokens_that_taught_nothing(group_of: Callable[..., Group]) -> None:
+    """A dead group is wasted once, also where its samples were cut off; of living groups, what was cut off."""
+    dead = group_of([0.0, 0.0], lengths=[10, 20], reasons=["length", "stop"])
+    alive = group_of([1.0, 0.0], lengths=[30, 40], reasons=["stop", "length"])
+    entry = Entry(1, "grpo", "generate", 0, wall_s=2.0)
+    note_waste(entry, [dead, alive])
+    assert entry.waste == {"dead_groups": pytest.approx(0.6), "truncated": pytest.approx(0.8)}
+    clean = Entry(1, "grpo", "generate", 0, wall_s=2.0)
+    note_waste(clean, [group_of([1.0, 0.0])])
+    assert clean.waste == {}
