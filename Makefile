@@ -19,11 +19,13 @@ RUN_DIR ?= runs/speedrun
 speedrun: install
 	$(BIN)/farthing run recipes/speedrun.toml --run-dir $(RUN_DIR)
 
+# As many workers as cores, one thread each: two programs that both want all cores are several times slower.
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 
 docs: dev

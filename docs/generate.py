@@ -23,7 +23,7 @@ from farthing import recipe
 from farthing.cli.main import COMMANDS, GROUPS
 from farthing.config import to_toml
 from farthing.server.limits import Limits
-from farthing.stages.config import PRESETS
+from farthing.stages.config.grpo import PRESETS
 
 DOCS = Path(__file__).resolve().parent
 

@@ -19,7 +19,11 @@ from farthing import tasks
 from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, unknown
 from farthing.config import fingerprint as fingerprint_of
 from farthing.errors import CheckpointError, RecipeError
-from farthing.stages.config import EvaluateConfig, GrpoConfig, PretrainConfig, StageConfig, TokenizerConfig
+from farthing.stages.config.base import StageConfig
+from farthing.stages.config.evaluate import EvaluateConfig
+from farthing.stages.config.grpo import GrpoConfig
+from farthing.stages.config.pretrain import PretrainConfig
+from farthing.stages.config.tokenizer import TokenizerConfig
 from farthing.stages.sections import CostSection, ModelSection, TaskSection, TrackSection
 
 KINDS: dict[str, type[StageConfig]] = {

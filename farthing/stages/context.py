@@ -16,7 +16,7 @@ from farthing.models.decoder import Decoder
 from farthing.runs.metrics import MetricsLog
 from farthing.runs.samples import SampleLog
 from farthing.runs.store import RunDir
-from farthing.stages.config import StageConfig
+from farthing.stages.config.base import StageConfig
 from farthing.stages.sections import ModelSection, TaskSection
 from farthing.tasks.task import Taskset
 from farthing.text.tokenizer import Tokenizer

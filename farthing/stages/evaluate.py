@@ -20,7 +20,7 @@ from farthing.models.decoder import Decoder
 from farthing.rollout.collect import judge, make_prompt, sample
 from farthing.rollout.types import Group
 from farthing.runs.files import write_json
-from farthing.stages.config import EvaluateConfig
+from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.context import Context
 from farthing.tasks.task import Split, Taskset
 from farthing.text.tokenizer import Tokenizer

@@ -22,7 +22,8 @@ from farthing.learner.optim import OptimSettings
 from farthing.models.arithmetic import train_flops
 from farthing.models.checkpoint import save_model
 from farthing.models.decoder import Decoder, initialise
-from farthing.stages.config import OptimizerConfig, PretrainConfig
+from farthing.stages.config.base import OptimizerConfig
+from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.context import Context
 from farthing.text.tokenizer import Tokenizer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farthing.data.sources import as_text, load_source
-from farthing.stages.config import TokenizerConfig
+from farthing.stages.config.tokenizer import TokenizerConfig
 from farthing.stages.context import Context
 from farthing.text import bpe
 

@@ -9,14 +9,11 @@ from hypothesis import strategies as st
 from farthing.config import parse
 from farthing.errors import UserError
 from farthing.recipe import KINDS
-from farthing.stages.config import (
-    PRESETS,
-    EvaluateConfig,
-    GrpoConfig,
-    PretrainConfig,
-    StageConfig,
-    TokenizerConfig,
-)
+from farthing.stages.config.base import StageConfig
+from farthing.stages.config.evaluate import EvaluateConfig
+from farthing.stages.config.grpo import PRESETS, GrpoConfig
+from farthing.stages.config.pretrain import PretrainConfig
+from farthing.stages.config.tokenizer import TokenizerConfig
 
 CORPUS = {"corpus": {"source": "countdown_student"}}
 

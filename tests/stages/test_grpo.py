@@ -25,8 +25,9 @@ from farthing.models.decoder import Decoder
 from farthing.rollout.assemble import assemble
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal
-from farthing.stages.config import GrpoConfig
-from farthing.stages.grpo import Policy, journaled, objective
+from farthing.stages.config.grpo import GrpoConfig
+from farthing.stages.grpo import journaled
+from farthing.stages.policy import Policy, objective
 from farthing.tasks.task import Problem, Score, Taskset
 from farthing.text.tokenizer import Tokenizer
 

@@ -1,0 +1,41 @@
+"""What the configurations of stages have in common.
+
+A class's EXTENDABLE names the keys that may grow when a run is continued; every other difference makes it
+another run. Nothing that reaches the weights may depend on the final number of steps of a class that lists it.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from farthing.config import Strict
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Betas = Annotated[tuple[Share, Share], Field(strict=False)]
+
+_DTYPE = "Type of the compute view; auto takes bfloat16 where the processor multiplies it in hardware."
+
+
+class StageConfig(Strict):
+    """The base of all stage configurations."""
+
+    EXTENDABLE: ClassVar[frozenset[str]] = frozenset()
+
+
+class OptimizerConfig(StageConfig):
+    """The keys that every stage with an optimizer has."""
+
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon: Muon for the hidden matrices and AdamW for the rest; adamw: AdamW for all.",
+    )
+    lr: float = Field(1e-3, gt=0, le=1, description="Learning rate of AdamW.")
+    muon_lr: float = Field(2e-2, gt=0, le=1, description="Learning rate of Muon.")
+    warmup_steps: int = Field(10, ge=0, description="Steps over which the learning rate rises from zero.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
+    betas: Betas = Field((0.9, 0.95), description="AdamW's two decay rates.")
+    clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm.")
+    dtype: Dtype = Field("auto", description=_DTYPE)
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="How many of the last checkpoints stay on disk.")
