@@ -51,7 +51,9 @@ def third_party_imports(folder: Path = PACKAGE) -> dict[str, list[str]]:
 
 
 def test_every_import_is_declared() -> None:
-    known = {IMPORTED_AS.get(name, name) for name in declared("gym", "cluster", "track")} | set(COMES_WITH)
+    known = {IMPORTED_AS.get(name, name) for name in declared("gym", "gguf", "cluster", "track")} | set(
+        COMES_WITH
+    )
     undeclared = {name: where for name, where in third_party_imports().items() if name not in known}
     assert not undeclared
 

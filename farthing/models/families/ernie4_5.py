@@ -1,6 +1,6 @@
 """ERNIE 4.5, dense (0.3B): head_dim of its own, neighbouring channels paired in rotary embedding."""
 
-from farthing.models.families.family import COMMON, Family, heads_divide_hidden
+from farthing.models.families.family import COMMON, Family, Gguf, heads_divide_hidden
 
 # What dense and mixture share.
 DEFAULTS = {
@@ -30,4 +30,5 @@ FAMILY = Family(
             "modeling_ernie4_5.Ernie4_5_ForCausalLM",
         }
     ),
+    gguf=Gguf("ernie4_5", interleaved=True),
 )

@@ -39,6 +39,14 @@ COMMON = {
 
 
 @dataclass(frozen=True)
+class Gguf:
+    """What llama.cpp calls a family, and whether it pairs neighbouring channels in rotary embedding."""
+
+    architecture: str
+    interleaved: bool
+
+
+@dataclass(frozen=True)
 class Family:
     """One row of the table of families.
 
@@ -48,7 +56,7 @@ class Family:
     `fixed`: Hugging Face's key -> the only value farthing computes; another one is refused.
     `read_extra`, `write_extra`: what is not one to one. `ignored`: regular expressions of tensor names without meaning.
     `own_code`: the classes that the authors' checkpoints name in `auto_map` and that our decoder stands in for; a
-    checkpoint that names any other is refused, and none is ever run.
+    checkpoint that names any other is refused, and none is ever run. `gguf`: None where farthing writes no GGUF file.
     """
 
     model_type: str
@@ -63,6 +71,7 @@ class Family:
     read_extra: Callable[[Fields], dict[str, Any]] = lambda data: {}
     write_extra: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
     ignored: tuple[str, ...] = (r"rotary_emb\.inv_freq$",)
+    gguf: Gguf | None = None
 
     def read(self, data: Fields) -> ModelConfig:
         """The configuration in a `config.json`; raises CheckpointError naming the field that cannot be used."""

@@ -1,6 +1,6 @@
 """Llama 3.x, and the R1 distillations into it: grouped queries, no biases, llama3 position scaling."""
 
-from farthing.models.families.family import COMMON, Family, heads_divide_hidden
+from farthing.models.families.family import COMMON, Family, Gguf, heads_divide_hidden
 
 FAMILY = Family(
     model_type="llama",
@@ -12,4 +12,5 @@ FAMILY = Family(
         "tie_word_embeddings": False,
     },
     fixed={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
+    gguf=Gguf("llama", interleaved=True),
 )

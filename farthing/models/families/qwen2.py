@@ -1,6 +1,6 @@
 """Qwen2, Qwen2.5 and the R1 distillations into them: biases on queries, keys and values (Qwen2 report, section 2.2)."""
 
-from farthing.models.families.family import COMMON, Family, heads_divide_hidden
+from farthing.models.families.family import COMMON, Family, Gguf, heads_divide_hidden
 
 FAMILY = Family(
     model_type="qwen2",
@@ -14,4 +14,5 @@ FAMILY = Family(
         "tie_word_embeddings": False,
     },
     fixed={"hidden_act": "silu", "use_sliding_window": False},
+    gguf=Gguf("qwen2", interleaved=False),
 )

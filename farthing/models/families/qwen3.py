@@ -1,6 +1,6 @@
 """Qwen3, dense: queries and keys normalised per head, no biases, head_dim of its own (Qwen3 report, section 2)."""
 
-from farthing.models.families.family import COMMON, Family
+from farthing.models.families.family import COMMON, Family, Gguf
 
 FAMILY = Family(
     model_type="qwen3",
@@ -14,4 +14,5 @@ FAMILY = Family(
         "tie_word_embeddings": False,
     },
     fixed={"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False},
+    gguf=Gguf("qwen3", interleaved=False),
 )
