@@ -101,7 +101,7 @@ def type_word(kind: Any) -> str:
 
 def recipe_tables() -> dict[str, type[BaseModel]]:
     """Each table a recipe may have, in the order of the page, with the class that reads it."""
-    sections = {f"[{name}]": recipe.Recipe.__annotations__[name] for name in recipe.SECTIONS}
+    sections = {f"[{name}]": model for name, model in recipe.SECTIONS.items()}
     stages = {f'[stage], kind = "{kind}"': config for kind, config in recipe.KINDS.items()}
     return {"At the top": recipe.Head, **sections, **stages}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import farthing
-from farthing import tasks
 from farthing.cost import ledger as ledgers
 from farthing.cost.hardware import Hardware, probe
 from farthing.cost.ledger import Ledger
@@ -24,6 +23,9 @@ from farthing.runs.metrics import MetricsLog, Sink
 from farthing.runs.samples import SampleLog
 from farthing.runs.sinks import make_sinks
 from farthing.runs.store import RunDir
+from farthing.stages.config.base import TaskMixConfig
+from farthing.tasks.mixture import Mixture
+from farthing.tasks.task import Taskset
 
 # kind of stage -> module with `run(context)`; modules that need tensors are imported when their turn comes.
 STAGES: dict[str, str] = {
@@ -62,7 +64,7 @@ class Pipeline:
         about = {"currency": recipe.cost.currency}
         self.metrics = MetricsLog(run.path / "metrics.jsonl", [*sinks, *own], self._spent, about)
         self.samples = SampleLog(run.path / "samples.jsonl")
-        self.taskset = tasks.load(recipe.task.name, **recipe.task.settings)
+        self.tasksets = recipe.load_tasksets()
         self.tokenizer_dir: Path | None = None
         self.models: dict[str, Path] = {}
         self.evaluations: dict[str, dict[str, Any]] = {}
@@ -87,7 +89,8 @@ class Pipeline:
 
     def _fingerprint(self, stage: Stage) -> str:
         settings = stage.config.model_dump(mode="json")
-        shared = {"task": self.recipe.resolved()["task"], "model": self.recipe.resolved()["model"]}
+        resolved = self.recipe.resolved()
+        shared = {key: resolved[key] for key in ("task", "tasks", "model") if key in resolved}
         return stage_fingerprint(stage.kind, settings | shared, self.recipe.seed, self.fingerprints)
 
     def _run_stage(self, stage: Stage, fingerprint: str) -> None:
@@ -105,9 +108,10 @@ class Pipeline:
             config=stage.config,
             recipe=self.recipe.resolved(),
             seed=self.recipe.seed,
-            task=self.recipe.task,
+            tasks=self.recipe.tasks,
             model=self.recipe.model,
-            taskset=self.taskset,
+            taskset=self._taskset(stage),
+            tasksets=self.tasksets,
             run=self.run,
             metrics=self.metrics,
             samples=self.samples,
@@ -116,6 +120,14 @@ class Pipeline:
             tokenizer_dir=self.tokenizer_dir,
             models=dict(self.models),
         )
+
+    def _taskset(self, stage: Stage) -> Taskset:
+        """What the stage draws its problems from."""
+        chosen = stage.config.tasks if isinstance(stage.config, TaskMixConfig) else {}
+        weights = chosen or dict.fromkeys(self.tasksets, 1)
+        if len(weights) == 1:
+            return self.tasksets[next(iter(weights))]
+        return Mixture({name: self.tasksets[name] for name in weights}, weights, self.recipe.seed)
 
     def _take_in(self, stage: Stage) -> None:
         """Make what a finished stage left available to the stages after it."""

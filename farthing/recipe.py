@@ -1,7 +1,7 @@
 """A recipe: an ordered list of stages, the task, the model and the price, all checked before anything runs.
 
     name, seed, stages = ["tokenizer", "pretrain", "base_eval", "grpo", "final_eval"]
-    [task] [model] [cost] [track]      sections
+    [task] [model] [cost] [track]      sections; several tasksets are [tasks.NAME] tables instead of [task]
     [base_eval] kind = "evaluate"      one table for each stage; its kind is its name when not given
 
 What is not written is the default; the file is overridden by --set, and the seed by --seed.
@@ -19,12 +19,13 @@ from farthing import tasks
 from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, unknown
 from farthing.config import fingerprint as fingerprint_of
 from farthing.errors import CheckpointError, RecipeError
-from farthing.stages.config.base import StageConfig
+from farthing.stages.config.base import StageConfig, TaskMixConfig
 from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.config.tokenizer import TokenizerConfig
 from farthing.stages.sections import CostSection, ModelSection, TaskSection, TrackSection
+from farthing.tasks.task import Taskset
 
 KINDS: dict[str, type[StageConfig]] = {
     "tokenizer": TokenizerConfig,
@@ -32,8 +33,14 @@ KINDS: dict[str, type[StageConfig]] = {
     "grpo": GrpoConfig,
     "evaluate": EvaluateConfig,
 }
-SECTIONS = ("task", "model", "cost", "track")
+SECTIONS: dict[str, type[Strict]] = {
+    "task": TaskSection,
+    "model": ModelSection,
+    "cost": CostSection,
+    "track": TrackSection,
+}
 MAKES_MODEL = ("pretrain", "grpo")
+NAME = r"[A-Za-z0-9_-]+"
 
 
 class Head(Strict):
@@ -55,12 +62,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe that has been checked."""
+    """A recipe that has been checked. `tasks`: its tasksets by name; `one_task`: it was written as [task]."""
 
     name: str
     seed: int
     stages: tuple[Stage, ...]
-    task: TaskSection
+    tasks: dict[str, TaskSection]
+    one_task: bool
     model: ModelSection
     cost: CostSection
     track: TrackSection
@@ -72,9 +80,19 @@ class Recipe:
     def resolved(self) -> dict[str, Any]:
         """Every key with its value as plain JSON values, defaults written out, None left out."""
         head = {"name": self.name, "seed": self.seed, "stages": [stage.name for stage in self.stages]}
-        sections = {name: _plain(getattr(self, name)) for name in SECTIONS}
+        plain = self.resolved_tasks()
+        tasks = {"task": next(iter(plain.values()))} if self.one_task else {"tasks": plain}
+        sections = {"model": self.model.resolved(), "cost": _plain(self.cost), "track": _plain(self.track)}
         stages = {stage.name: {"kind": stage.kind, **_plain(stage.config)} for stage in self.stages}
-        return {**head, **sections, "model": self.model.resolved(), **stages}
+        return {**head, **tasks, **sections, **stages}
+
+    def resolved_tasks(self) -> dict[str, dict[str, Any]]:
+        """Each taskset as a plain table: its name and its settings."""
+        return {name: _plain(task) for name, task in self.tasks.items()}
+
+    def load_tasksets(self) -> dict[str, Taskset]:
+        """Each taskset of the recipe, its settings checked; raises TaskError."""
+        return {name: tasks.load(task.name, **task.settings) for name, task in self.tasks.items()}
 
     def fingerprint(self) -> str:
         """sha256 of the resolved recipe."""
@@ -110,32 +128,53 @@ def from_dict(data: Mapping[str, Any], where: str) -> Recipe:
         _check_kind(name, data.get(name, {}), where)
     _check_tables(data, head.stages, where)
     stages = tuple(_stage(name, data.get(name, {}), where) for name in head.stages)
-    for section in ("task", "model"):
-        if section not in data:
-            raise RecipeError(f"{where}: missing table [{section}]")
+    if "model" not in data:
+        raise RecipeError(f"{where}: missing table [model]")
     recipe = Recipe(
         name=head.name,
         seed=head.seed,
         stages=stages,
-        task=parse(TaskSection, data["task"], f"{where}: [task]", RecipeError),
+        tasks=_tasks(data, where),
+        one_task="task" in data,
         model=parse(ModelSection, data["model"], f"{where}: [model]", RecipeError),
         cost=parse(CostSection, data.get("cost", {}), f"{where}: [cost]", RecipeError),
         track=parse(TrackSection, data.get("track", {}), f"{where}: [track]", RecipeError),
     )
     _check_model(recipe.model, where)
     _check_order(recipe, where)
-    tasks.load(recipe.task.name, **recipe.task.settings)
+    recipe.load_tasksets()
     for stage in recipe.stages:
         if isinstance(stage.config, PretrainConfig):
             _check_corpus(stage.config, stage.name, recipe, where)
+        if isinstance(stage.config, TaskMixConfig):
+            for name in stage.config.tasks:
+                if name not in recipe.tasks:
+                    raise RecipeError(f"{where}: [{stage.name}]: {unknown(name, recipe.tasks, 'taskset')}")
     return recipe
+
+
+def _tasks(data: Mapping[str, Any], where: str) -> dict[str, TaskSection]:
+    """The tasksets of a recipe: that of [task], or each [tasks.NAME]."""
+    if "task" in data and "tasks" in data:
+        raise RecipeError(f"{where}: both [task] and [tasks]: move the one into the other")
+    if "task" in data:
+        task = parse(TaskSection, data["task"], f"{where}: [task]", RecipeError)
+        return {task.name: task}
+    if not data.get("tasks"):
+        raise RecipeError(f"{where}: missing table [task] (several tasksets are [tasks.NAME] tables)")
+    found = {}
+    for name, table in data["tasks"].items():
+        if not isinstance(table, Mapping) or not re.fullmatch(NAME, name):
+            raise RecipeError(f"{where}: tasks.{name} must be a table called with letters, digits, _ and -")
+        found[name] = parse(TaskSection, {"name": name, **table}, f"{where}: [tasks.{name}]", RecipeError)
+    return found
 
 
 def _check_names(names: list[str], where: str) -> None:
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        if not re.fullmatch(NAME, name):
             raise RecipeError(f'{where}: a stage cannot be called "{name}"; use letters, digits, _ and -')
-        if name in SECTIONS or name in Head.model_fields or name in ("base", "final"):
+        if name in (*SECTIONS, "tasks", *Head.model_fields, "base", "final", "all"):
             raise RecipeError(f'{where}: a stage cannot be called "{name}", that name is taken')
         if names.count(name) > 1:
             raise RecipeError(
@@ -145,7 +184,7 @@ def _check_names(names: list[str], where: str) -> None:
 
 def _check_tables(data: Mapping[str, Any], names: list[str], where: str) -> None:
     """Every key at the top is known, and every table is one."""
-    known = [*Head.model_fields, *SECTIONS, *names]
+    known = [*Head.model_fields, *SECTIONS, "tasks", *names]
     for key, value in data.items():
         if key not in known:
             if key in KINDS or (isinstance(value, dict) and value.get("kind") in list(KINDS)):
@@ -188,7 +227,7 @@ def _check_corpus(config: PretrainConfig, stage: str, recipe: Recipe, where: str
     from farthing.data.sources import load_source
 
     try:
-        load_source(config.corpus, recipe.task.settings, recipe.seed)
+        load_source(config.corpus, recipe.resolved_tasks(), recipe.seed)
     except RecipeError as problem:
         raise RecipeError(f"{where}: [{stage}]: {problem}") from None
 

@@ -55,7 +55,7 @@ def test_stages_come_in_their_order_with_their_kinds(path: Path) -> None:
         ("final_eval", "evaluate"),
     ]
     assert read.stage("base_eval").config.model_dump()["model"] == "base"
-    assert (read.name, read.seed, read.task.name) == ("tiny", 0, "countdown")
+    assert (read.name, read.seed, list(read.tasks), read.one_task) == ("tiny", 0, ["countdown"], True)
 
 
 def test_defaults_give_way_to_the_file_and_the_file_to_the_command_line(path: Path) -> None:
@@ -87,6 +87,20 @@ def test_a_recipe_may_start_from_a_checkpoint() -> None:
     assert read.resolved()["model"] == {"path": "checkpoints/qwen"}
 
 
+def test_several_tasksets_and_which_of_them_a_stage_draws() -> None:
+    several = {"countdown": {"count": 2}, "words": {"name": "stories", "languages": ["pt"]}}
+    read = recipe.from_dict(
+        edited(task=None, tasks=several, grpo={"tasks": {"countdown": 1, "words": 2}}), "here"
+    )
+    assert {name: task.name for name, task in read.tasks.items()} == {
+        "countdown": "countdown",
+        "words": "stories",
+    }
+    assert not read.one_task and read.resolved()["tasks"]["words"]["languages"] == ["pt"]
+    resolved = tomllib.loads(to_toml(read.resolved()))
+    assert recipe.from_dict(resolved, "again").resolved() == read.resolved()
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -94,6 +108,14 @@ def test_a_recipe_may_start_from_a_checkpoint() -> None:
         ({"stages": None}, 'missing key "stages"'),
         ({"stages": []}, "stages = []: "),
         ({"task": None}, "missing table [task]"),
+        ({"tasks": {"words": {"name": "stories"}}}, "both [task] and [tasks]: move the one into the other"),
+        ({"task": None, "tasks": {}}, "missing table [task]"),
+        ({"task": None, "tasks": {"a b": {}}}, "tasks.a b must be a table called with letters"),
+        ({"grpo__tasks": {"words": 1}}, '[grpo]: unknown taskset "words"; known: countdown'),
+        (
+            {"grpo__tasks": {"countdown": 0}},
+            "[grpo]: tasks.countdown = 0: should be greater than or equal to 1",
+        ),
         ({"model": None}, "missing table [model]"),
         ({"pretrain": None}, '[pretrain]: missing key "corpus"'),
         (

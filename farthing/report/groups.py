@@ -115,6 +115,8 @@ def verdict(sample: Record) -> str:
 
 def title(problem: Record) -> str:
     """A problem in a few words: its question where it has one, otherwise its fields."""
+    if isinstance(problem.get("problem"), dict):  # one of several tasksets
+        return f"{problem.get('taskset', '')}: {title(problem['problem'])}"[:200]
     for key in ("question", "problem", "prompt", "text"):
         if isinstance(problem.get(key), str):
             return str(problem[key])[:200]

@@ -26,16 +26,18 @@ Config = TypeVar("Config", bound=StageConfig)
 
 @dataclass(frozen=True)
 class Context:
-    """One stage of one run. `tokenizer_dir` and `models` (stage name, or "base" and "final", to directory) are what
-    the stages before it made."""
+    """One stage of one run. `tasks` are all tasksets of the recipe by name, `taskset` is what this stage draws its
+    problems from: one of them, or several as one. `tokenizer_dir` and `models` (stage name, or "base" and "final", to
+    directory) are what the stages before it made."""
 
     name: str
     config: StageConfig
     recipe: dict[str, Any]
     seed: int
-    task: TaskSection
+    tasks: dict[str, TaskSection]
     model: ModelSection
     taskset: Taskset
+    tasksets: dict[str, Taskset]
     run: RunDir
     metrics: MetricsLog
     samples: SampleLog
@@ -54,6 +56,17 @@ class Context:
         if not isinstance(self.config, kind):
             raise TypeError(f"stage {self.name} has a {type(self.config).__name__}, not a {kind.__name__}")
         return self.config
+
+    @property
+    def task_tables(self) -> dict[str, dict[str, Any]]:
+        """Each taskset of the recipe as a plain table: its name and its settings."""
+        return {name: task.model_dump(mode="json") for name, task in self.tasks.items()}
+
+    def card(self, **about: Any) -> dict[str, Any]:
+        """What is written beside a model of this stage: what it was brought up on, and `about`."""
+        trained = {name: {"name": task.name, "settings": task.settings} for name, task in self.tasks.items()}
+        tasks = {"tasks": trained} if len(trained) > 1 else {"task": next(iter(trained.values()))}
+        return {**tasks, "stage": self.name, **about}
 
     def compute_dtype(self, dtype: str) -> torch.dtype | None:
         """The dtype of the compute view: bfloat16, or None for the masters' own float32. "auto" takes bfloat16 where

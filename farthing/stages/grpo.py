@@ -61,11 +61,7 @@ def run(context: Context) -> dict[str, str]:
         if rl.step % config.checkpoint_every == 0 or rl.step == config.steps:
             rl.save(context)
     with context.ledger.phase(context.name, "checkpoint"):
-        card = {
-            "task": {"name": context.task.name, "settings": context.task.settings},
-            "stage": context.name,
-            "max_new_tokens": config.max_new_tokens,
-        }
+        card = context.card(max_new_tokens=config.max_new_tokens)
         save_model(rl.learner.model, rl.tokenizer, context.run.path / "model", card)
     return {"model": "model"}
 

@@ -38,8 +38,7 @@ def run(context: Context) -> dict[str, str]:
     while training.step < config.steps:
         _one_step(context, config, training)
     with context.ledger.phase(context.name, "checkpoint"):
-        card = {"task": {"name": context.task.name, "settings": context.task.settings}, "stage": context.name}
-        save_model(training.learner.model, training.tokenizer, context.run.path / "base", card)
+        save_model(training.learner.model, training.tokenizer, context.run.path / "base", context.card())
     return {"model": "base"}
 
 
@@ -59,7 +58,7 @@ class _Training:
     @classmethod
     def start(cls, context: Context, config: PretrainConfig) -> _Training:
         tokenizer = context.load_tokenizer()
-        source = load_source(config.corpus, context.task.settings, context.seed)
+        source = load_source(config.corpus, context.task_tables, context.seed)
         model = initialise(Decoder(context.model.shape(tokenizer.vocab_size)), context.seed)
         # Nobody samples here, so nothing needs the head's float32: it takes the compute dtype like every other matrix.
         dtype = model.head_dtype = context.compute_dtype(config.dtype)

@@ -32,7 +32,8 @@ class Clock:
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over the samples of a step; reward statistics over those that could be scored."""
+    """Means over the samples of a step; reward statistics over those that could be scored, a part's mean over those
+    whose taskset has it."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scored = [rollout for rollout in rollouts if rollout.reward is not None]
     rewards = [rollout.reward for rollout in scored if rollout.reward is not None]
@@ -54,8 +55,22 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completions/mean_length": _mean(lengths),
         "completions/max_length": float(max(lengths)),
         **{name: count / len(rollouts) for name, count in shares.items()},
-        **{f"rewards/{part}": _mean([r.score.parts.get(part, 0.0) for r in scored]) for part in parts},
+        **{
+            f"rewards/{part}": _mean([r.score.parts[part] for r in scored if part in r.score.parts])
+            for part in parts
+        },
+        **_pass_rates(groups),
     }
+
+
+def _pass_rates(groups: Sequence[Group]) -> dict[str, float]:
+    """pass_rate/<taskset> where there are several."""
+    right: dict[str, list[float]] = {}
+    for group in groups:
+        if "taskset" in group.prompt.problem:
+            own = [r.score.correct for r in group.rollouts if r.score.correct is not None]
+            right.setdefault(f"pass_rate/{group.prompt.problem['taskset']}", []).extend(own)
+    return {name: _mean(values) for name, values in sorted(right.items())}
 
 
 def note_waste(entry: Entry, groups: Sequence[Group]) -> None:

@@ -11,7 +11,8 @@ from farthing.models.config import ModelConfig
 
 
 class TaskSection(Strict):
-    """[task]: the taskset that is trained on and evaluated. Other keys are the taskset's own settings."""
+    """[task]: the taskset that is trained on and evaluated; several are `[tasks.NAME]` tables with the same keys, where
+    `name` is NAME when not given. Other keys are the taskset's own settings."""
 
     model_config = ConfigDict(extra="allow")
 

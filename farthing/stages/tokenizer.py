@@ -14,7 +14,7 @@ def run(context: Context) -> dict[str, str]:
     corpus = next(
         table["corpus"] for table in context.recipe.values() if isinstance(table, dict) and "corpus" in table
     )
-    source = load_source(corpus, context.task.settings, context.seed)
+    source = load_source(corpus, context.task_tables, context.seed)
     with context.ledger.phase(context.name, "train"):
         texts = (as_text(*source.document(index)) for index in range(config.corpus_sample))
         tokenizer = bpe.train(texts, config.vocab_size, config.digit_group)

@@ -8,7 +8,7 @@ counter, and stay the same everywhere.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -61,3 +61,16 @@ class Draws:
             other = self.below(last + 1)
             result[last], result[other] = result[other], result[last]
         return result
+
+
+def interleaved(key: Sequence[object], weights: Mapping[str, int], index: int) -> tuple[str, int]:
+    """Which of several endless streams the item at `index` is taken from, and its index there.
+
+    Every run of sum(weights) items holds each stream as often as its weight says, in an order drawn from
+    `key`: nothing of a stream is skipped or taken twice, and nothing depends on the order of the table.
+    """
+    run, place = divmod(index, sum(weights.values()))
+    names = [name for name in sorted(weights) for _ in range(weights[name])]
+    order = Draws(*key, run).shuffled(names)
+    name = order[place]
+    return name, run * weights[name] + order[:place].count(name)

@@ -132,10 +132,53 @@ def test_a_document_is_what_the_template_makes_of_the_two_turns() -> None:
 )
 def test_sources_that_do_not_exist(settings_: dict[str, object], complaint: str) -> None:
     with pytest.raises(RecipeError, match=complaint):
-        load_source(settings_, {}, 0)
+        load_source(settings_, {"countdown": {"name": "countdown"}}, 0)
 
 
 def test_a_source_draws_the_problems_of_the_recipe() -> None:
-    source = load_source({"source": "countdown_student", "lean": 0.5}, {"count": 2, "max_number": 9}, 3)
+    tasks = {"sums": {"name": "countdown", "count": 2, "max_number": 9}, "words": {"name": "stories"}}
+    source = load_source({"source": "countdown_student", "lean": 0.5}, tasks, 3)
     assert source.document(5) == CountdownStudent(3, {"count": 2, "max_number": 9}, lean=0.5).document(5)
     assert all(len(numbers_of(source.document(index)[0])) == 2 for index in range(20))
+
+
+TWO = {"easy": {"name": "countdown", "count": 2}, "hard": {"name": "countdown", "count": 4}}
+
+
+def test_several_sources_by_weight() -> None:
+    """Of every three documents one is easy and two are hard, and none of either is skipped."""
+    corpus = {
+        "a": {"source": "countdown_student", "task": "easy"},
+        "b": {"source": "countdown_student", "task": "hard", "weight": 2},
+    }
+    source = load_source(corpus, TWO, 0)
+    documents = [source.document(index) for index in range(12)]
+    counts = [len(numbers_of(asked)) for asked, _ in documents]
+    assert all(sorted(counts[start : start + 3]) == [2, 4, 4] for start in range(0, 12, 3))
+    hard = CountdownStudent(0, {"count": 4})
+    assert [d for d, n in zip(documents, counts, strict=True) if n == 4] == [
+        hard.document(i) for i in range(8)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "complaint"),
+    [
+        (
+            {"source": "countdown_student"},
+            "draws the problems of a countdown taskset and the recipe has several",
+        ),
+        (
+            {"source": "countdown_student", "task": "esy"},
+            'corpus.task: unknown taskset "esy"; did you mean "easy"',
+        ),
+        (
+            {"a": {"source": "countdown_student", "weight": 0}},
+            "corpus.a.weight = 0: should be a whole number",
+        ),
+        ({"a": 3}, "corpus.a must be a table"),
+    ],
+)
+def test_mistakes_in_a_corpus_of_several(corpus: dict[str, object], complaint: str) -> None:
+    with pytest.raises(RecipeError, match=complaint):
+        load_source(corpus, TWO, 0)

@@ -94,7 +94,7 @@ def test_no_number_may_be_negative(config: type[StageConfig], data: st.DataObjec
 
 def test_the_corpus_names_its_source_and_keeps_its_settings() -> None:
     config = parse(PretrainConfig, {"corpus": {"source": "countdown_student", "lean": 0.3}}, "here")
-    assert (config.source, config.source_settings) == ("countdown_student", {"lean": 0.3})
+    assert config.corpus == {"source": "countdown_student", "lean": 0.3}
     for corpus in ({}, {"source": 3}):
         with pytest.raises(UserError, match='corpus: missing key "source"'):
             parse(PretrainConfig, {"corpus": corpus}, "here")

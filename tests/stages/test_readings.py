@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -82,3 +83,16 @@ def test_waste_is_the_share_of_tokens_that_taught_nothing(group_of: Callable[...
     clean = Entry(1, "grpo", "generate", 0, wall_s=2.0)
     note_waste(clean, [group_of([1.0, 0.0])])
     assert clean.waste == {}
+
+
+def test_several_tasksets_are_told_apart(group_of: Callable[..., Group]) -> None:
+    groups = [
+        replace(group, prompt=replace(group.prompt, problem={"taskset": name, "problem": {}}))
+        for name, group in (
+            ("a", group_of([1.0, 0.0])),
+            ("b", group_of([1.0, 1.0])),
+            ("a", group_of([1.0, 1.0])),
+        )
+    ]
+    metrics = rollout_metrics(groups)
+    assert (metrics["pass_rate/a"], metrics["pass_rate/b"]) == (pytest.approx(0.75), 1.0)

@@ -251,3 +251,14 @@ def test_the_real_gsm8k() -> None:
     problems = [task.problem("heldout", i) for i in range(1319)]
     assert all(s.correct == 1.0 for s in task.score_many([(task.gold(**p), p) for p in problems]))
     assert tasks.check(task).ok
+
+
+@pytest.mark.parametrize(("language", "share"), [("pt", 1.0), ("es", 0.0), ("zh", 0.0)])
+def test_a_file_that_knows_its_language_scores_the_thinking_in_it(
+    sums: str, language: str, share: float
+) -> None:
+    task = tasks.load("jsonl", path=sums, columns=COLUMNS, verifier="numeric", language=language)
+    thinking = "Primeiro somo os dois números e depois escrevo o resultado."
+    score = task.score(f"<think>{thinking}</think><answer>6</answer>", question="What is 5 + 1?", answer="6")
+    assert score.correct == 1.0 and score.parts["language"] == pytest.approx(share, abs=0.2)
+    assert task.score("<answer>6</answer>", question="?", answer="6").parts["language"] == 0.0

@@ -12,6 +12,7 @@ from farthing.config import Strict
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[int, Field(ge=1)]
 Betas = Annotated[tuple[Share, Share], Field(strict=False)]
 
 _DTYPE = "Type of the compute view; auto takes bfloat16 where the processor multiplies it in hardware."
@@ -21,6 +22,15 @@ class StageConfig(Strict):
     """The base of all stage configurations."""
 
     EXTENDABLE: ClassVar[frozenset[str]] = frozenset()
+
+
+class TaskMixConfig(StageConfig):
+    """The key of stages that draw problems from the recipe's tasksets."""
+
+    tasks: dict[str, Weight] = Field(
+        default_factory=dict,
+        description="Which of several tasksets, and how often each: whole numbers; all equally when not given.",
+    )
 
 
 class OptimizerConfig(StageConfig):

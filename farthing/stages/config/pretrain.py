@@ -1,6 +1,6 @@
 """What the pretraining stage can be told."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -21,25 +21,18 @@ class PretrainConfig(OptimizerConfig):
         0.3, ge=0, le=1, description="The last part of the steps, in which the learning rate falls to zero."
     )
     corpus: dict[str, JsonValue] = Field(
-        description='Where the text comes from: {source = "..."} and the settings of that source.'
+        description='Where the text comes from: {source = "..."} and the settings of that source, or a table of '
+        "such tables, each with a weight."
     )
     heldout_documents: int = Field(200, ge=0, description="Documents kept apart to measure the loss on.")
     eval_every: int = Field(100, ge=1, description="Steps between measurements of the held-out loss.")
 
     @model_validator(mode="after")
     def _has_source(self) -> Self:
-        if not isinstance(self.corpus.get("source"), str):
+        tables = [self.corpus] if "source" in self.corpus else [*self.corpus.values()]
+        named = [isinstance(table, dict) and isinstance(table.get("source"), str) for table in tables]
+        if not named or not all(named):
             raise ValueError(
                 'corpus: missing key "source", for example corpus = {source = "countdown_student"}'
             )
         return self
-
-    @property
-    def source(self) -> str:
-        """Name of the corpus source."""
-        return str(self.corpus["source"])
-
-    @property
-    def source_settings(self) -> dict[str, Any]:
-        """The settings of that source, still unchecked: the source knows them."""
-        return {key: value for key, value in self.corpus.items() if key != "source"}

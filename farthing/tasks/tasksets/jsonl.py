@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +17,8 @@ from farthing.tasks.judge import Judge, Limits
 from farthing.tasks.rows import is_held_out, read_rows, to_problem
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
 from farthing.tasks.verifiers.choice import LETTERS
-from farthing.tasks.verifiers.format import Form
+from farthing.tasks.verifiers.format import Form, read
+from farthing.tasks.verifiers.language import consistency
 from farthing.tasks.verifiers.numeric import find_number
 
 PROMPTS: dict[Form, str] = {
@@ -30,7 +33,8 @@ class JsonlSettings(Strict):
     hash of the question. `columns`: which column holds `question`, `answer` and, for multiple choice,
     `choices`. `answer_after`: the gold answer is what follows this mark in its column. `form`: where a
     completion gives its answer (see `verifiers.format`). `prompt`: holds `{question}`; by default it asks
-    for the form."""
+    for the form. `language`: that of the questions; the score then has the part `language`, the share of
+    the thinking that is written in it."""
 
     path: str
     heldout_path: str | None = None
@@ -42,6 +46,7 @@ class JsonlSettings(Strict):
     form: Form = "tags"
     prompt: str | None = None
     system: str | None = None
+    language: Literal["en", "pt", "es", "zh"] | None = None
     limits: Limits = Limits()
     seed: int = 0
 
@@ -126,10 +131,20 @@ class Jsonl(Taskset):
         return question
 
     def score(self, completion: str, **problem: Any) -> Score:
-        return self.judge.score_many([(completion, problem)])[0]
+        return self.score_many([(completion, problem)])[0]
 
-    def score_many(self, pairs: Any) -> list[Score]:
-        return self.judge.score_many(pairs)
+    def score_many(self, pairs: Sequence[tuple[str, Problem]]) -> list[Score]:
+        scores = self.judge.score_many(pairs)
+        language = self.settings.language
+        if language is None:
+            return scores
+        shares = [
+            consistency(read(completion, self.settings.form).thinking, language) for completion, _ in pairs
+        ]
+        return [
+            replace(score, parts={**score.parts, "language": share})
+            for score, share in zip(scores, shares, strict=True)
+        ]
 
 
 def _dressed(answer: str, form: Form) -> str:
