@@ -4,8 +4,8 @@
 
 The recipe is carried out once undisturbed. Then it is carried out again, killed with SIGKILL at instants drawn evenly
 over the length of the undisturbed run, and started anew on the same directory; after `--per-run` kills it is left to
-finish, compared, and the next one begins, until `--kills` kills are spent. Compared bit for bit: the weights of base
-and final model, tokenizer, newest checkpoints, evaluations, every metric that does not read a clock, every kept sample.
+finish, compared, and the next one begins, until `--kills` kills are spent. Compared bit for bit: the weights of
+every model, tokenizer, newest checkpoints, evaluations, every metric that does not read a clock, every kept sample.
 That no step is logged twice and that the ledger balances is checked as well.
 
 Every life is a process of its own, forked from one that has imported everything and computed nothing, so that the kills
@@ -35,8 +35,15 @@ from farthing.cost import ledger
 from farthing.cost.hardware import available_cores, processor_name
 from farthing.errors import FarthingError
 from farthing.runs import metrics, samples
+from farthing.stages.kinds import KINDS
 
-WEIGHED = ("base/*.safetensors", "model/*.safetensors", "*/tokenizer.json", "stages/*/evaluation.json")
+WEIGHED = (
+    "base/*.safetensors",
+    "model/*.safetensors",
+    "*/tokenizer.json",
+    "stages/*/model/*.safetensors",
+    "stages/*/evaluation.json",
+)
 CLOCKS = ("time", "step_time", "tokens_per_second", "mfu")
 
 
@@ -53,8 +60,8 @@ def prepare() -> None:
     """Import now what every life needs; compute only in the children, because threads do not survive a fork."""
     import torch
 
-    for module in pipeline.STAGES.values():
-        importlib.import_module(module)
+    for kind in KINDS.values():
+        importlib.import_module(kind.module)
     # An optimizer imports the compiler when the first one is made, which takes seconds.
     torch.optim.Muon([torch.nn.Parameter(torch.empty(1, 1))])
 

@@ -15,7 +15,7 @@ import farthing
 from farthing.cost import ledger as ledgers
 from farthing.cost.hardware import Hardware, probe
 from farthing.cost.ledger import Ledger
-from farthing.recipe import MAKES_MODEL, Recipe, Stage, read
+from farthing.recipe import Recipe, Stage, read
 from farthing.report.page import write_report
 from farthing.runs.files import read_json, write_json
 from farthing.runs.lineage import stage_fingerprint
@@ -24,16 +24,9 @@ from farthing.runs.samples import SampleLog
 from farthing.runs.sinks import make_sinks
 from farthing.runs.store import RunDir
 from farthing.stages.config.base import TaskMixConfig
+from farthing.stages.kinds import KINDS
 from farthing.tasks.mixture import Mixture
 from farthing.tasks.task import Taskset
-
-# kind of stage -> module with `run(context)`; modules that need tensors are imported when their turn comes.
-STAGES: dict[str, str] = {
-    "tokenizer": "farthing.stages.tokenizer",
-    "pretrain": "farthing.stages.pretrain",
-    "grpo": "farthing.stages.grpo",
-    "evaluate": "farthing.stages.evaluate",
-}
 
 
 def run_recipe(
@@ -95,10 +88,24 @@ class Pipeline:
 
     def _run_stage(self, stage: Stage, fingerprint: str) -> None:
         self.run.write_status("running", stage=stage.name, stage_state="running")
-        module = importlib.import_module(STAGES[stage.kind])
+        module = importlib.import_module(KINDS[stage.kind].module)
         outputs = module.run(self._context(stage))
+        if "model" in outputs:
+            self._place(stage, self.run.path / outputs["model"])
         self.run.write_artifact(stage.name, fingerprint, self.fingerprints, outputs)
         self.run.write_status(stage=stage.name, stage_state="finished")
+
+    def _place(self, stage: Stage, model: Path) -> None:
+        """RUN/base is the first model that the run makes and RUN/model the last, whatever their stages are called.
+
+        Done before the stage counts as finished: whoever is killed here does it again.
+        """
+        from farthing.models.checkpoint import link_directory
+
+        if "base" not in self.models:
+            link_directory(model, self.run.path / "base")
+        if stage.name == self.recipe.model_stages[-1]:
+            link_directory(model, self.run.path / "model")
 
     def _context(self, stage: Stage) -> Any:
         from farthing.stages.context import Context
@@ -135,7 +142,7 @@ class Pipeline:
         outputs = {} if artifact is None else artifact["outputs"]
         if "tokenizer" in outputs:
             self.tokenizer_dir = self.run.path / outputs["tokenizer"]
-        if stage.kind in MAKES_MODEL:
+        if "model" in outputs:
             path = self.run.path / outputs["model"]
             self.models[stage.name] = self.models["final"] = path
             self.models.setdefault("base", path)

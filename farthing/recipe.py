@@ -19,27 +19,18 @@ from farthing import tasks
 from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, unknown
 from farthing.config import fingerprint as fingerprint_of
 from farthing.errors import CheckpointError, RecipeError
-from farthing.stages.config.base import StageConfig, TaskMixConfig
-from farthing.stages.config.evaluate import EvaluateConfig
-from farthing.stages.config.grpo import GrpoConfig
+from farthing.stages.config.base import OnModelConfig, StageConfig, TaskMixConfig
 from farthing.stages.config.pretrain import PretrainConfig
-from farthing.stages.config.tokenizer import TokenizerConfig
+from farthing.stages.kinds import KINDS
 from farthing.stages.sections import CostSection, ModelSection, TaskSection, TrackSection
 from farthing.tasks.task import Taskset
 
-KINDS: dict[str, type[StageConfig]] = {
-    "tokenizer": TokenizerConfig,
-    "pretrain": PretrainConfig,
-    "grpo": GrpoConfig,
-    "evaluate": EvaluateConfig,
-}
 SECTIONS: dict[str, type[Strict]] = {
     "task": TaskSection,
     "model": ModelSection,
     "cost": CostSection,
     "track": TrackSection,
 }
-MAKES_MODEL = ("pretrain", "grpo")
 NAME = r"[A-Za-z0-9_-]+"
 
 
@@ -76,6 +67,11 @@ class Recipe:
     def stage(self, name: str) -> Stage:
         """The stage called `name`."""
         return next(stage for stage in self.stages if stage.name == name)
+
+    @property
+    def model_stages(self) -> list[str]:
+        """The stages that make a model, in their order."""
+        return [stage.name for stage in self.stages if KINDS[stage.kind].makes_model]
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value as plain JSON values, defaults written out, None left out."""
@@ -210,7 +206,7 @@ def _check_kind(name: str, table: Any, where: str) -> None:
 def _stage(name: str, table: Mapping[str, Any], where: str) -> Stage:
     kind = table.get("kind", name)
     settings = {key: value for key, value in table.items() if key != "kind"}
-    return Stage(name, kind, parse(KINDS[kind], settings, f"{where}: [{name}]", RecipeError))
+    return Stage(name, kind, parse(KINDS[kind].config, settings, f"{where}: [{name}]", RecipeError))
 
 
 def _check_model(model: ModelSection, where: str) -> None:
@@ -238,24 +234,28 @@ def _check_order(recipe: Recipe, where: str) -> None:
     done: list[Stage] = []
     for stage in recipe.stages:
         has_tokenizer = starts or any(before.kind == "tokenizer" for before in done)
-        models = [before.name for before in done if before.kind in MAKES_MODEL]
+        models = [before.name for before in done if KINDS[before.kind].makes_model]
         if stage.kind == "tokenizer" and starts:
             raise RecipeError(
                 f"{where}: [{stage.name}]: model.path brings its own tokenizer; drop this stage"
             )
+        if stage.kind == "pretrain" and starts:
+            raise RecipeError(
+                f"{where}: [{stage.name}]: model.path is where this run begins; drop this stage"
+            )
         if stage.kind == "pretrain" and not has_tokenizer:
             raise RecipeError(f"{where}: [{stage.name}] needs a tokenizer: put a tokenizer stage before it")
-        if stage.kind in ("grpo", "evaluate") and not starts and not models:
+        if isinstance(stage.config, OnModelConfig) and not starts and not models:
             raise RecipeError(
                 f"{where}: [{stage.name}] comes before there is a model: put a pretrain stage before it, "
                 "or give model.path"
             )
-        if isinstance(stage.config, EvaluateConfig):
-            _check_evaluated(stage.config.model, stage.name, models, where)
+        if isinstance(stage.config, OnModelConfig):
+            _check_model_named(stage.config.model, stage.name, models, where)
         done.append(stage)
 
 
-def _check_evaluated(model: str, stage: str, models: list[str], where: str) -> None:
+def _check_model_named(model: str, stage: str, models: list[str], where: str) -> None:
     if model not in ("base", "final", *models):
         choices = ["base", "final", *models]
         raise RecipeError(f"{where}: [{stage}]: {unknown(model, choices, 'model')}")

@@ -150,8 +150,8 @@ def test_a_run_killed_at_random_instants_ends_as_the_run_left_alone(
 def test_a_difference_would_be_seen(alone: Path, tmp_path: Path) -> None:
     """One bit of one weight, one metric, one line: the comparison is not blind."""
     expected = result(alone)
-    assert len([name for name in expected if name.endswith(".safetensors")]) == 4, (
-        "two models, two checkpoints"
+    assert len([name for name in expected if name.endswith(".safetensors")]) == 6, (
+        "two models at two places each, two checkpoints"
     )
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", alone, copy], check=True)
@@ -245,6 +245,13 @@ def test_both_models_are_there_and_reinforcement_learning_moved_one(alone: Path)
         if not torch.equal(one, other)
     ]
     assert len(moved) == len(list(base.parameters()))
+
+
+def test_the_first_model_and_the_last_lie_where_everyone_looks(alone: Path) -> None:
+    for name, stage in (("base", "pretrain"), ("model", "grpo")):
+        made = alone / "stages" / stage / "model"
+        assert {path.name for path in (alone / name).iterdir()} == {path.name for path in made.iterdir()}
+        assert (alone / name / "model.safetensors").samefile(made / "model.safetensors")
 
 
 def test_every_step_asks_the_next_problems(alone: Path) -> None:

@@ -161,6 +161,7 @@ def test_several_tasksets_and_which_of_them_a_stage_draws() -> None:
         ({"model__layers": 3}, '[model]: unknown key "layers"; '),
         ({"base_eval__model": "fnal"}, '[base_eval]: unknown model "fnal"; did you mean "final"?'),
         ({"base_eval__model": "grpo"}, '[base_eval]: unknown model "grpo"; known: base, final, pretrain'),
+        ({"grpo__model": "grpo"}, '[grpo]: unknown model "grpo"; known: base, final, pretrain'),
     ],
 )
 def test_each_mistake_is_one_line_with_the_remedy(changes: dict[str, Any], expected: str) -> None:
@@ -190,6 +191,19 @@ def test_stages_out_of_order_are_refused(stages: list[str], expected: str) -> No
     with pytest.raises(RecipeError) as caught:
         recipe.from_dict(edited(stages=stages), "tiny.toml")
     assert expected in str(caught.value)
+
+
+def test_each_stage_may_begin_with_any_model_made_before_it() -> None:
+    stages = [*DATA["stages"], "again", "zero"]
+    later = {"again": {"kind": "grpo", "model": "base"}, "zero": {"kind": "grpo", "model": "grpo"}}
+    read = recipe.from_dict(edited(stages=stages, **later), "tiny.toml")
+    assert read.model_stages == ["pretrain", "grpo", "again", "zero"]
+
+
+def test_a_run_that_starts_from_a_checkpoint_does_not_pretrain() -> None:
+    data = edited(model={"path": "x"}, stages=["pretrain"], base_eval=None, final_eval=None)
+    with pytest.raises(RecipeError, match=r"\[pretrain\]: model\.path is where this run begins"):
+        recipe.from_dict(data, "tiny.toml")
 
 
 def test_a_checkpoint_brings_its_own_tokenizer() -> None:

@@ -34,6 +34,7 @@ TORCH_FREE = (
     "algorithms/advantages",
     "algorithms/schedules",
     "stages/config",
+    "stages/kinds",
 )
 
 # Raising, not merely absent: a module that survives `except ImportError` has still reached for torch.

@@ -1,7 +1,7 @@
 """The run directory: one writer at a time, readable by anyone at any time.
 
     RUN/ recipe.toml  config.json  status.json  lock  metrics.jsonl  samples.jsonl  ledger.jsonl
-         logs/attempt_N.log  stages/NAME/{artifact.json, checkpoints/..}  base/  model/  summary.json
+         logs/attempt_N.log  stages/NAME/{artifact.json, checkpoints/.., model/..}  base/  model/  summary.json
 
 Report, dashboard, resume and tests read these files and nothing else. Opening an existing directory continues
 it: the recipe must be the same, except for keys that only extend a run (more steps, another price).

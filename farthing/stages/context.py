@@ -11,7 +11,7 @@ import torch
 from farthing.cost.hardware import Hardware
 from farthing.cost.ledger import Ledger
 from farthing.errors import RunError
-from farthing.models.checkpoint import load_model
+from farthing.models.checkpoint import load_model, save_model
 from farthing.models.decoder import Decoder
 from farthing.runs.metrics import MetricsLog
 from farthing.runs.samples import SampleLog
@@ -85,6 +85,12 @@ class Context:
         if tokenizer is None:
             raise RunError(f"{self.models[name]} has no tokenizer: a stage cannot use it")
         return model, tokenizer
+
+    def save_model(self, model: Decoder, tokenizer: Tokenizer, **about: Any) -> dict[str, str]:
+        """Write the model that the stage has made, and its card; returns the stage's outputs."""
+        with self.ledger.phase(self.name, "checkpoint"):
+            save_model(model, tokenizer, self.directory / "model", self.card(**about))
+        return {"model": f"stages/{self.name}/model"}
 
     def progress(self, step: int, steps: int) -> None:
         """Say how far the stage is."""

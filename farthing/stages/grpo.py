@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from farthing.algorithms.advantages import ADVANTAGES, is_dead
-from farthing.models.checkpoint import save_model
 from farthing.rollout.collect import Scorer, judge
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal, digest
@@ -60,10 +59,7 @@ def run(context: Context) -> dict[str, str]:
         context.progress(rl.step, config.steps)
         if rl.step % config.checkpoint_every == 0 or rl.step == config.steps:
             rl.save(context)
-    with context.ledger.phase(context.name, "checkpoint"):
-        card = context.card(max_new_tokens=config.max_new_tokens)
-        save_model(rl.learner.model, rl.tokenizer, context.run.path / "model", card)
-    return {"model": "model"}
+    return context.save_model(rl.learner.model, rl.tokenizer, max_new_tokens=config.max_new_tokens)
 
 
 def journaled(scorer: Scorer, journal: Journal, step: int) -> Scorer:

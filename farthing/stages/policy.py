@@ -46,12 +46,12 @@ class Policy:
 
     @classmethod
     def start(cls, context: Context, config: GrpoConfig) -> Policy:
-        model, tokenizer = context.load_model()
+        model, tokenizer = context.load_model(config.model)
         dtype = context.compute_dtype(config.dtype)
         settings = optim_settings(config)
         reference = None
         if config.kl_coef > 0:
-            frozen, _ = context.load_model()
+            frozen, _ = context.load_model(config.model)
             reference = LocalLearner(frozen, settings, compute_dtype=dtype, temperature=config.temperature)
         learner = LocalLearner(
             model,

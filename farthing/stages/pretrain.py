@@ -20,7 +20,6 @@ from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
 from farthing.learner.optim import OptimSettings
 from farthing.models.arithmetic import train_flops
-from farthing.models.checkpoint import save_model
 from farthing.models.decoder import Decoder, initialise
 from farthing.stages.config.base import OptimizerConfig
 from farthing.stages.config.pretrain import PretrainConfig
@@ -31,15 +30,13 @@ MICROBATCH_TOKENS = 6144
 
 
 def run(context: Context) -> dict[str, str]:
-    """Train for `steps` steps, from the last checkpoint if there is one; writes base/."""
+    """Train for `steps` steps, from the last checkpoint if there is one; writes model/."""
     config = context.of(PretrainConfig)
     training = _Training.start(context, config)
     context.metrics.begin(context.name, kind="pretrain", steps=config.steps, step=training.step)
     while training.step < config.steps:
         _one_step(context, config, training)
-    with context.ledger.phase(context.name, "checkpoint"):
-        save_model(training.learner.model, training.tokenizer, context.run.path / "base", context.card())
-    return {"model": "base"}
+    return context.save_model(training.learner.model, training.tokenizer)
 
 
 @dataclass

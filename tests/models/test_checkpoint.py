@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from farthing.errors import CheckpointError
-from farthing.models.checkpoint import load_model, save_model
+from farthing.models.checkpoint import link_directory, load_model, save_model
 from farthing.models.config import ModelConfig, RopeConfig
 from farthing.models.decoder import Decoder, initialise
 from farthing.text.bpe import train
@@ -87,3 +87,25 @@ def test_generation_ends_where_the_model_or_the_tokenizer_says(tmp_path: Path) -
     assert written()["eos_token_id"] == tokenizer.eos_id
     assert written(eos_token_id=(1, 7))["eos_token_id"] == [1, 7]
     assert load_model(tmp_path / "model")[0].config.eos_token_id == (1, 7)
+
+
+def test_a_model_with_two_places_is_on_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is linked stays as it was when its first place gets another model; without links it is copied."""
+    place, second, third = (tmp_path / name for name in ("stage", "model", "copy"))
+    model = tiny()
+    save_model(model, None, place)
+    link_directory(place, second)
+    assert (place / "model.safetensors").samefile(second / "model.safetensors")
+    before = (second / "model.safetensors").read_bytes()
+    save_model(initialise(model, seed=2), None, place)
+    assert (second / "model.safetensors").read_bytes() == before != (place / "model.safetensors").read_bytes()
+    link_directory(place, second)
+    assert (place / "model.safetensors").samefile(second / "model.safetensors")
+
+    def no_links(*_: object) -> None:
+        raise OSError("not here")
+
+    monkeypatch.setattr("os.link", no_links)
+    link_directory(place, third)
+    assert (third / "model.safetensors").read_bytes() == (place / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "model", "stage"]

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from farthing.config import parse
 from farthing.errors import UserError
-from farthing.recipe import KINDS
 from farthing.stages.config.base import StageConfig
 from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import PRESETS, GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.config.tokenizer import TokenizerConfig
+from farthing.stages.kinds import KINDS
 
+CONFIGS = {name: kind.config for name, kind in KINDS.items()}
 CORPUS = {"corpus": {"source": "countdown_student"}}
 
 
@@ -22,7 +23,7 @@ def grpo(**keys: Any) -> GrpoConfig:
     return parse(GrpoConfig, keys, "here")
 
 
-@pytest.mark.parametrize("config", list(KINDS.values()))
+@pytest.mark.parametrize("config", list(CONFIGS.values()))
 def test_every_key_is_described_and_the_extendable_ones_exist(config: type[StageConfig]) -> None:
     for name, field in config.model_fields.items():
         assert field.description, f"{config.__name__}.{name} has no description"
@@ -32,7 +33,7 @@ def test_every_key_is_described_and_the_extendable_ones_exist(config: type[Stage
 
 def test_only_reinforcement_learning_can_be_extended() -> None:
     # The learning rate of pretraining depends on its number of steps.
-    extendable = {name: config.EXTENDABLE for name, config in KINDS.items() if config.EXTENDABLE}
+    extendable = {name: config.EXTENDABLE for name, config in CONFIGS.items() if config.EXTENDABLE}
     assert extendable == {"grpo": {"steps"}}
 
 
@@ -83,7 +84,7 @@ def test_what_cannot_learn_is_refused_with_its_reason(keys: dict[str, Any], expe
     assert "\n" not in str(caught.value)
 
 
-@given(st.sampled_from([*KINDS.values()]), st.data())
+@given(st.sampled_from([*CONFIGS.values()]), st.data())
 def test_no_number_may_be_negative(config: type[StageConfig], data: st.DataObject) -> None:
     numbers = [name for name, field in config.model_fields.items() if field.annotation in (int, float)]
     name = data.draw(st.sampled_from(numbers))

@@ -33,6 +33,16 @@ class TaskMixConfig(StageConfig):
     )
 
 
+class OnModelConfig(StageConfig):
+    """The key of every stage that begins with a model of the run."""
+
+    model: str = Field(
+        "final",
+        min_length=1,
+        description='The model it works on: "base", "final" (the newest), or the stage that made it.',
+    )
+
+
 class OptimizerConfig(StageConfig):
     """The keys that every stage with an optimizer has."""
 

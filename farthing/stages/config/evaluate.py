@@ -4,15 +4,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from farthing.stages.config.base import StageConfig
+from farthing.stages.config.base import OnModelConfig
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(OnModelConfig):
     """kind = "evaluate": pass@1 on many problems, pass@k and cons@k on fewer with more samples."""
 
-    model: str = Field(
-        "final", min_length=1, description='"base", "final", or the stage that made the model.'
-    )
     problems: int = Field(500, ge=1, description="Problems for pass@1.")
     samples: int = Field(4, ge=1, description="Samples for each of them.")
     vote_problems: int = Field(128, ge=0, description="Problems for pass@k and cons@k; 0 leaves them out.")

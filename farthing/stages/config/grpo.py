@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from farthing.stages.config.base import OptimizerConfig, TaskMixConfig
+from farthing.stages.config.base import OnModelConfig, OptimizerConfig, TaskMixConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     # DeepSeekMath, arXiv 2402.03300, without the KL term, as most do since DAPO.
@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class GrpoConfig(OptimizerConfig, TaskMixConfig):
+class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
     """kind = "grpo": reinforcement learning from answers that can be checked."""
 
     EXTENDABLE: ClassVar[frozenset[str]] = frozenset({"steps"})

@@ -1,0 +1,31 @@
+"""The kinds of stages: a new one is a page with `run(context)`, its configuration, and a line here. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from farthing.stages.config.base import StageConfig
+from farthing.stages.config.evaluate import EvaluateConfig
+from farthing.stages.config.grpo import GrpoConfig
+from farthing.stages.config.pretrain import PretrainConfig
+from farthing.stages.config.tokenizer import TokenizerConfig
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of stage can be told, and `module`, which carries it out and is imported when its turn comes.
+
+    A stage that `makes_model` leaves it in RUN/stages/NAME/model.
+    """
+
+    config: type[StageConfig]
+    module: str
+    makes_model: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    "tokenizer": Kind(TokenizerConfig, "farthing.stages.tokenizer"),
+    "pretrain": Kind(PretrainConfig, "farthing.stages.pretrain", makes_model=True),
+    "grpo": Kind(GrpoConfig, "farthing.stages.grpo", makes_model=True),
+    "evaluate": Kind(EvaluateConfig, "farthing.stages.evaluate"),
+}
