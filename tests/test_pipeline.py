@@ -7,10 +7,9 @@ Runs are processes of their own on one core, because a run fixes the number of t
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,23 +100,10 @@ print(json.dumps(said))
 """
 
 
-def on_one_core(*command: object) -> str:
-    """The last line that a Python process prints, running on one core."""
-    core = {max(os.sched_getaffinity(0))}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: os.sched_setaffinity(0, core),
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
-
-
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def killed(
+    tmp_path_factory: pytest.TempPathFactory, on_one_core: Callable[..., str]
+) -> tuple[Path, dict[str, Any]]:
     """(directory with alone/ and killed_1/, killed_2/, ..., what bench/kill.py says)."""
     work = tmp_path_factory.mktemp("kill")
     overrides = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -131,7 +117,7 @@ def alone(killed: tuple[Path, dict[str, Any]]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def troubled(alone: Path) -> tuple[Path, list[Any]]:
+def troubled(alone: Path, on_one_core: Callable[..., str]) -> tuple[Path, list[Any]]:
     """(the run that met every trouble, what it said each time)."""
     directory = alone.parent / "troubled"
     return directory, json.loads(on_one_core("-c", TROUBLES, RECIPE, directory, json.dumps(SETTINGS)))

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from farthing.cli.options import AsJson, ModelPath, Seed, TaskSettings, Temperature, task_settings
+from farthing.cli.options import (
+    AsJson,
+    ModelPath,
+    Quantize,
+    Seed,
+    TaskSettings,
+    Temperature,
+    checked_quantize,
+    task_settings,
+)
 from farthing.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ def evaluate(
         int | None,
         typer.Option("--max-new-tokens", min=1, help="As long as it was trained to, when not given."),
     ] = None,
+    quantize: Quantize = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on held-out problems.
@@ -53,7 +63,7 @@ def evaluate(
         seed=seed,
     )
     print(f"{directory}: {n} problems of {taskset.name}, {samples} samples each", file=sys.stderr)
-    found = evaluate_model(directory, taskset, plan)
+    found = evaluate_model(directory, taskset, plan, quantize=checked_quantize(quantize))
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from farthing.cli.options import Quantize, checked_quantize
+
 
 def serve(
     models: Annotated[
@@ -43,6 +45,7 @@ def serve(
         typer.Option("--threads", min=1, help="As many as there are cores to use, when not given."),
     ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    quantize: Quantize = None,
     max_running: Annotated[
         int | None, typer.Option("--max-running", min=1, help="Replies written at once; others wait.")
     ] = None,
@@ -70,6 +73,7 @@ def serve(
             context=context,
             threads=threads,
             dtype=dtype,
+            quantize=checked_quantize(quantize),
             running=max_running,
         )
     )

@@ -63,6 +63,7 @@ class Decoder(nn.Module):
         self.config = config
         self.compute_dtype: torch.dtype | None = None
         self.head_dtype: torch.dtype | None = None
+        self.head: nn.Module | None = None
         self.model = Backbone(config)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
         self.table_factor = table_factor(config.active_rope)
@@ -110,7 +111,10 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., V] from hidden states [..., C], computed in `head_dtype`, by default the head's own: bfloat16 logits
-        would cost the sampler and the learner their agreement (MiniMax-M1, section 3.2)."""
+        would cost the sampler and the learner their agreement (MiniMax-M1, section 3.2). `head` stands in for the
+        weight where a model was quantised."""
+        if self.head is not None:
+            return self.head(hidden).float()
         dtype = self.head_dtype or self.head_weight.dtype
         return F.linear(hidden.to(dtype), self.head_weight.to(dtype))
 

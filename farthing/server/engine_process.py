@@ -81,6 +81,7 @@ class EngineProcess:
         elif operation == "abort":
             served.engine.abort(name)
             served.steering.pop(name, None)
+            self._send({"kind": "freed", "id": name})
         elif operation == "close_thought" and name in served.steering:
             served.steering[name].close_thought()
 

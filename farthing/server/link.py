@@ -118,6 +118,7 @@ class EngineLink:
         self.load: list[dict[str, int]] = []
         self.fatal: str | None = None
         self.restarts = 0
+        self.freed = 0
         self.changed = asyncio.Event()
         self.in_flight: dict[str, Generation] = {}
         self._settings, self._threads = dict(settings), threads
@@ -284,6 +285,8 @@ class EngineLink:
             if generation is not None:
                 generation.fail(EngineRefused(message["message"]))
                 self.forget(generation)
+        elif kind == "freed":
+            self.freed += 1
         elif kind == "beat":
             self.load = message["models"]
         elif kind == "hello":

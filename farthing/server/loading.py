@@ -22,6 +22,7 @@ from farthing.models.arithmetic import kv_bytes_per_token, parameters
 from farthing.models.checkpoint import load_model
 from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder
+from farthing.models.int8 import quantise
 from farthing.models.sources import read_config, read_config_json
 from farthing.server.fit import Fit, fit
 from farthing.text.tokenizer import Tokenizer
@@ -69,6 +70,8 @@ def load(asked: dict[str, Any], settings: dict[str, Any]) -> Served:
         raise CheckpointError(
             f"{directory}: there is no tokenizer (tokenizer.json), so text means nothing to it"
         )
+    if settings["quantize"]:
+        quantise(model)
     weights = resident_bytes()
     plan = plan_cache(config, dtype, settings, weights)
     engine = make_engine(model, tokenizer, plan, dtype)
@@ -82,7 +85,7 @@ def load(asked: dict[str, Any], settings: dict[str, Any]) -> Served:
         "context": plan.context,
         "full_context": config.max_position_embeddings,
         "running": plan.running,
-        "dtype": str(dtype or torch.float32).removeprefix("torch."),
+        "dtype": settings["quantize"] or str(dtype or torch.float32).removeprefix("torch."),
         "weight_bytes": weights,
         "cache_bytes": plan.cache_bytes,
         "threads": torch.get_num_threads(),

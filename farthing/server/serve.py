@@ -43,6 +43,7 @@ class Settings:
     context: int | None = None
     threads: int | None = None
     dtype: str = "auto"
+    quantize: str | None = None
     running: int | None = None
     cache_bytes: int | None = None
     measure_seconds: float = 1.0
@@ -155,6 +156,7 @@ def engine_settings(settings: Settings, models: Sequence[ServedModel]) -> dict[s
             for model in models
         ],
         "dtype": settings.dtype,
+        "quantize": settings.quantize,
         "context": settings.context,
         "running": settings.running,
         "cache_bytes": settings.cache_bytes,

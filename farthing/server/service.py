@@ -42,6 +42,9 @@ class Service:
         gauge(
             "engine_last_step_age_seconds", "Since the engine was last heard of.", lambda: link.silent_seconds
         )
+        gauge(
+            "requests_freed", "Aborted requests whose place in the engine is free again.", lambda: link.freed
+        )
         gauge("engine_restarts", "Engine processes started anew.", lambda: link.restarts)
         gauge("engine_ready", "Whether requests would be served now.", lambda: link.is_ready)
 

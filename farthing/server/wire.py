@@ -6,6 +6,7 @@
     engine ──▶ web   {"kind": "hello", "models": [..], ...}   once, when everything is loaded
                      {"kind": "tokens", "model": 0, "events": [[id, token, logprob] or [id, token, logprob, {..}], ..]}
                      {"kind": "failed", "id": "7", "message": ".."}              {"kind": "fatal", "message": ".."}
+                     {"kind": "freed", "id": "7"}   what was aborted holds no place any more
                      {"kind": "beat", ...}   at least once a second; what stands still for long has died
 
 Both processes are ours and of one version, so nothing here is negotiated. Never pickle: a line that is not JSON is an

@@ -17,6 +17,7 @@ from farthing.errors import CheckpointError
 from farthing.models.arithmetic import forward_flops
 from farthing.models.checkpoint import load_model
 from farthing.models.decoder import Decoder
+from farthing.models.int8 import quantise
 from farthing.rollout.collect import judge, make_prompt, sample
 from farthing.rollout.types import Group
 from farthing.runs.files import write_json
@@ -165,9 +166,14 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     return () if tokenizer.eos_id is None else (tokenizer.eos_id,)
 
 
-def evaluate_model(path: str | Path, taskset: Taskset, plan: Plan, dtype: str = "float32") -> Evaluation:
-    """Evaluate a model directory; raises CheckpointError where it cannot be loaded."""
+def evaluate_model(
+    path: str | Path, taskset: Taskset, plan: Plan, dtype: str = "float32", quantize: str | None = None
+) -> Evaluation:
+    """Evaluate a model directory, with weights of 8 bits if `quantize` is "int8"; raises CheckpointError where it
+    cannot be loaded."""
     model, tokenizer = load_model(path, dtype)
+    if quantize:
+        quantise(model)
     if tokenizer is None:
         raise CheckpointError(f"{path}: no tokenizer.json, so it cannot be asked anything")
     return verdict(taskset.name, ask(Engine(model, tokenizer), tokenizer, taskset, plan), plan)
