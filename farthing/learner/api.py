@@ -14,7 +14,8 @@ from farthing.data.sample import Sample
 @dataclass(frozen=True)
 class Tokens:
     """The trained tokens of a micro-batch, flat [M]: current log-probabilities (with gradient), the policy's entropy
-    (without), and what the samples brought along. Streams that samples lack are empty."""
+    (without; empty where the learner does not compute it), and what the samples brought along. Streams that samples
+    lack are empty."""
 
     logprobs: Tensor
     entropy: Tensor

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from farthing.data.packing import microbatches
@@ -28,6 +27,7 @@ class LocalLearner:
     """Owns the float32 masters (the model's parameters) and the optimizer; computes in `compute_dtype`.
 
     Log-probabilities are those of the distribution sampled at `temperature`, so that ratios compare like with like.
+    `entropy`: whether a step computes the policy's, for its objective and its metrics.
     """
 
     def __init__(
@@ -38,8 +38,9 @@ class LocalLearner:
         compute_dtype: torch.dtype | None = None,
         microbatch_tokens: int = 8192,
         temperature: float = 1.0,
+        entropy: bool = True,
     ) -> None:
-        self.model, self.settings, self.temperature = model, settings, temperature
+        self.model, self.settings, self.temperature, self.entropy = model, settings, temperature, entropy
         self.compute_dtype, self.microbatch_tokens = compute_dtype, microbatch_tokens
         self.optimizers = Optimizers(model, settings)
         self.steps_taken = 0
@@ -63,16 +64,17 @@ class LocalLearner:
             yield [samples[index] for index in group]
 
     def _accumulate(self, rows: list[Sample], objective: Objective, totals: dict[str, float]) -> None:
-        tokens, weights_M = self.tokens(rows)
+        tokens, weights_M = self.tokens(rows, entropy=self.entropy)
         result = objective(tokens)
         loss = (weights_M * result.loss).sum()
         loss.backward()
         totals["loss"] += loss.item()
         totals["trained_tokens"] += len(weights_M)
-        for name, values in {"entropy": tokens.entropy, **result.metrics}.items():
+        measured = {"entropy": tokens.entropy} if self.entropy else {}
+        for name, values in {**measured, **result.metrics}.items():
             totals[name] = _joined(name, totals.get(name), values.detach().double())
 
-    def tokens(self, rows: Sequence[Sample]) -> tuple[Tokens, Tensor]:
+    def tokens(self, rows: Sequence[Sample], *, entropy: bool = False) -> tuple[Tokens, Tensor]:
         """Forward one micro-batch, longest row first: (what the objective sees, each trained token's weight [M])."""
         flat = FlatRows([row.token_ids for row in rows])
         trained = [(row.prompt_len - 1, len(row.token_ids) - 1) for row in rows]
@@ -82,7 +84,9 @@ class LocalLearner:
         hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
         hidden_MC = hidden[0].index_select(0, positions)
         targets_M = flat.token_ids[0].index_select(0, positions + 1)
-        logprobs_M, entropy_M = self._token_logprobs(hidden_MC, targets_M)
+        logprobs_M, entropy_M = self.model.token_logprobs(
+            hidden_MC, targets_M, self.temperature, entropy=entropy
+        )
         counts = torch.tensor([row.num_trained for row in rows])
 
         def spread(values: list[float]) -> Tensor:
@@ -99,15 +103,6 @@ class LocalLearner:
             joined([row.ref_logprobs for row in rows]),
         )
         return tokens, spread([row.weight for row in rows])
-
-    def _token_logprobs(self, hidden_MC: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
-        logits_MV = self.model.logits(hidden_MC).to(self.model.head_weight.dtype)
-        if self.temperature != 1.0:
-            logits_MV = logits_MV / self.temperature
-        log_MV = F.log_softmax(logits_MV, dim=-1)
-        with torch.no_grad():
-            entropy_M = -(log_MV.exp() * log_MV).sum(dim=-1)
-        return log_MV.gather(-1, targets_M.unsqueeze(-1)).squeeze(-1), entropy_M
 
     @torch.no_grad()
     def logprobs(self, samples: Sequence[Sample]) -> list[list[float]]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from farthing.models.attention import Attend, Attention, causal
 from farthing.models.config import ModelConfig
+from farthing.models.head import token_logprobs
 from farthing.models.latent import LatentAttention
 from farthing.models.layers import MLP, FusedLinears, Linear, RMSNorm
 from farthing.models.moe import Experts, MixtureOfExperts
@@ -117,6 +118,16 @@ class Decoder(nn.Module):
             return self.head(hidden).float()
         dtype = self.head_dtype or self.head_weight.dtype
         return F.linear(hidden.to(dtype), self.head_weight.to(dtype))
+
+    def token_logprobs(
+        self, hidden_MC: Tensor, targets_M: Tensor, temperature: float = 1.0, *, entropy: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """What `logits` gives for the targets alone, without a tensor over the vocabulary: log-probabilities [M] and,
+        where asked for, entropies [M] of the softmax at `temperature`. Training reads every head through this."""
+        dtype = self.head_dtype or self.head_weight.dtype
+        return token_logprobs(
+            hidden_MC, self.head_weight, targets_M, dtype=dtype, temperature=temperature, entropy=entropy
+        )
 
     def publish(self, compute_dtype: torch.dtype | None) -> None:
         """Make the compute view of the current weights; call again after every optimizer step."""

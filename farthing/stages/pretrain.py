@@ -64,6 +64,7 @@ class _Training:
             optim_settings(config),
             compute_dtype=dtype,
             microbatch_tokens=MICROBATCH_TOKENS,
+            entropy=False,
         )
         heldout = [
             _sample(tokenizer, source, HELDOUT_START + i, 1.0) for i in range(config.heldout_documents)
