@@ -24,6 +24,7 @@ from farthing.cli.main import COMMANDS, GROUPS
 from farthing.config import to_toml
 from farthing.server.limits import Limits
 from farthing.stages.config.grpo import PRESETS
+from farthing.stages.config.guards import GuardConfig
 from farthing.stages.kinds import KINDS
 
 DOCS = Path(__file__).resolve().parent
@@ -104,7 +105,7 @@ def recipe_tables() -> dict[str, type[BaseModel]]:
     """Each table a recipe may have, in the order of the page, with the class that reads it."""
     sections = {f"[{name}]": model for name, model in recipe.SECTIONS.items()}
     stages = {f'[stage], kind = "{name}"': kind.config for name, kind in KINDS.items()}
-    return {"At the top": recipe.Head, **sections, **stages}
+    return {"At the top": recipe.Head, **sections, **stages, "[stage.guards]": GuardConfig}
 
 
 def recipe_reference() -> str:

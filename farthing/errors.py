@@ -8,6 +8,7 @@ FarthingError                the root; anything else that escapes is a bug
 │   ├── RunError             a run directory that is in use or belongs to another recipe
 │   └── TaskError            an unknown taskset, a bad setting, a gold answer that fails its own check
 ├── NumericsError            a value that stopped being finite, or two paths that should agree and do not
+│   └── Derailed             learning that has gone wrong and may be mended by going back to a checkpoint
 └── EngineError              a request the engine cannot carry out
 """
 
@@ -42,6 +43,15 @@ class TaskError(UserError):
 
 class NumericsError(FarthingError):
     """A number is not finite, or two computations that must agree do not."""
+
+
+class Derailed(NumericsError):
+    """Learning has gone wrong. `since`: the last step that is believed to have been sound; None where only the present
+    one is in doubt."""
+
+    def __init__(self, message: str, since: int | None = None) -> None:
+        super().__init__(message)
+        self.since = since
 
 
 class EngineError(FarthingError):

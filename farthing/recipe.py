@@ -95,9 +95,9 @@ class Recipe:
         return fingerprint_of(self.resolved())
 
     def extendable(self, key: str, old: Any, new: Any) -> bool:
-        """Whether a run of this recipe may be continued although `key` changed: price, trackers, more steps."""
+        """Whether a run of this recipe may be continued although `key` changed: price, trackers, more steps, guards."""
         table, _, name = key.partition(".")
-        if table in ("cost", "track"):
+        if table in ("cost", "track") or name.startswith("guards."):
             return True
         config = next((stage.config for stage in self.stages if stage.name == table), None)
         grows = isinstance(old, int) and isinstance(new, int) and new > old

@@ -35,6 +35,7 @@ TORCH_FREE = (
     "algorithms/schedules",
     "stages/config",
     "stages/kinds",
+    "stages/signs",
 )
 
 # Raising, not merely absent: a module that survives `except ImportError` has still reached for torch.

@@ -75,6 +75,13 @@ class Checkpoints:
         numbers = [path.parent.name[5:] for path in self.directory.glob(f"step_*/{MANIFEST}")]
         return sorted(int(number) for number in numbers if number.isdecimal())
 
+    def go_back(self, step: int) -> int:
+        """Remove every checkpoint after `step`, the newest first; the step of the one that is then the latest, or 0."""
+        for later in reversed([known for known in self.steps() if known > step]):
+            shutil.rmtree(self.directory / f"step_{later:08d}")
+        saved = self.latest()
+        return 0 if saved is None else saved.step
+
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that matches its manifest, or None."""
         for step in reversed(self.steps()):

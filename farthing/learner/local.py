@@ -16,7 +16,7 @@ from torch import Tensor
 
 from farthing.data.packing import microbatches
 from farthing.data.sample import Sample
-from farthing.errors import NumericsError
+from farthing.errors import Derailed
 from farthing.learner.api import Objective, Tokens
 from farthing.learner.optim import Optimizers, OptimSettings
 from farthing.learner.rows import FlatRows
@@ -157,12 +157,12 @@ class LocalLearner:
         averaged = {name: value if name.endswith("_max") else value / count for name, value in totals.items()}
         return {"loss": loss, "grad_norm": grad_norm, "trained_tokens": count, **averaged}
 
-    def _failure(self, loss: float, grad_norm: float) -> NumericsError:
+    def _failure(self, loss: float, grad_norm: float) -> Derailed:
         """What went wrong where; the gradient is dropped, so that whoever goes back to a checkpoint starts clean."""
         named = self.model.named_parameters()
         bad = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "none")
         self.model.zero_grad(set_to_none=True)
-        return NumericsError(
+        return Derailed(
             f"step {self.steps_taken}: loss {loss}, gradient norm {grad_norm}; "
             f"first parameter with a non-finite gradient: {bad}"
         )

@@ -11,9 +11,10 @@ from farthing.errors import FarthingError
 from farthing.report.curves import points_of
 from farthing.report.groups import samples_of, verdict
 from farthing.report.reading import Record, RunFiles, number, table
+from farthing.stages.config.guards import GuardConfig
+from farthing.stages.signs import View, entropy_blow_up, entropy_collapse, repetition
 
 RECENT = 20
-ENTROPY_FLOOR = 0.02
 DEAD_SHARE = 0.9
 ENDINGS = (
     ("completions/clipped_ratio", "truncated", 0.25),
@@ -22,14 +23,16 @@ ENDINGS = (
 )
 MISMATCH_KL = 0.01
 GRADIENT_SPIKE = 30.0
+# With the chart that shows it. The mismatch has an alarm of its own here, which is stricter than the guard.
+SIGNS = ((entropy_collapse, "entropy"), (entropy_blow_up, "entropy"), (repetition, None))
 
 
 def alarms(run: RunFiles) -> list[Record]:
     """{"level": "error" or "warning", "stage", "step", "panel" (a chart's id or None), "text"}, worst first."""
-    found = [*_status(run), *_ledger(run), *_unscored(run)]
+    found = [*_status(run), *_ledger(run), *_unscored(run), *_rollbacks(run)]
     for stage in run.stage_names():
         records = [record for record in run.metrics if record["stage"] == stage]
-        found += [{"stage": stage, **alarm} for alarm in _stage(records)]
+        found += [{"stage": stage, **alarm} for alarm in [*_stage(records), *_signs(records)]]
     return sorted(found, key=lambda alarm: alarm["level"] != "error")
 
 
@@ -59,15 +62,31 @@ def _unscored(run: RunFiles) -> Iterator[Record]:
         yield {"stage": None, **_alarm("warning", text)}
 
 
+def _rollbacks(run: RunFiles) -> Iterator[Record]:
+    for record in run.rollbacks:
+        why, to = _sentence(str(record.get("why"))), record.get("to")
+        text = f"{why} The run went back to step {to} and on at half the rate."
+        yield {"stage": record["stage"], **_alarm("warning", text, record["step"])}
+
+
+def _signs(records: list[Record]) -> Iterator[Record]:
+    """What the guards of a run look for, in their words; where a run came to its end with it, it is told here."""
+    limits = GuardConfig.model_validate({})
+    for sign, panel in SIGNS:
+        trouble = sign(View(records, limits.window), limits)
+        if trouble is not None:
+            yield _alarm("warning", _sentence(trouble), records[-1]["step"], panel)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _stage(records: list[Record]) -> Iterator[Record]:
     yield from _nonfinite(records)
     yield from _fallen(records)
     yield from _spike(records)
     yield from _mismatch(records)
-    entropy = _recent(records, "entropy")
-    if entropy is not None and entropy < ENTROPY_FLOOR:
-        text = f"Entropy has collapsed to {entropy:.3f} nats per token: the samples of a group are nearly the same."
-        yield _alarm("warning", text, records[-1]["step"], "entropy")
     dead = _recent(records, "frac_reward_zero_std")
     if dead is not None and dead > DEAD_SHARE:
         rate = _recent(records, "pass_rate")

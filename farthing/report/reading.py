@@ -15,6 +15,7 @@ from farthing.errors import FarthingError, RunError
 from farthing.runs import metrics, samples
 from farthing.runs.files import read_json, read_lines
 from farthing.runs.store import is_locked
+from farthing.stages.signs import ROLLBACKS
 
 Record = dict[str, Any]
 Kept = TypeVar("Kept")
@@ -24,7 +25,8 @@ Kept = TypeVar("Kept")
 class RunFiles:
     """The content of a run directory. Missing files are empty; `notices` names what was unreadable.
 
-    `evaluated` and `problems`: evaluation.json and problems.json of the stages that left one.
+    `evaluated` and `problems`: evaluation.json and problems.json of the stages that left one; `rollbacks`: every
+    time that a stage went back to a checkpoint.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class RunFiles:
     hardware: Record = field(default_factory=dict)
     evaluated: dict[str, Record] = field(default_factory=dict)
     problems: dict[str, list[Any]] = field(default_factory=dict)
+    rollbacks: list[Record] = field(default_factory=list)
     recipe_text: str = ""
     metrics: list[Record] = field(default_factory=list)
     groups: list[Record] = field(default_factory=list)
@@ -77,6 +80,11 @@ def read_run(run_dir: str | Path) -> RunFiles:
         hardware=_json(path / "hardware.json", notices),
         evaluated={file.parent.name: _json(file, notices) for file in _stage_files(path, "evaluation.json")},
         problems={file.parent.name: _listed(file, notices) for file in _stage_files(path, "problems.json")},
+        rollbacks=[
+            record
+            for file in _stage_files(path, ROLLBACKS)
+            for record in _records(read_lines, file, notices, stepped)
+        ],
         model=_json(path / "model" / "config.json", notices) or _json(path / "base" / "config.json", notices),
         recipe_text=_text(path / "recipe.toml", notices),
         metrics=_records(metrics.read, path / "metrics.jsonl", notices, stepped),

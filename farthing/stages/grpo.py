@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from farthing.algorithms.advantages import ADVANTAGES, is_dead
+from farthing.errors import Derailed
 from farthing.rollout.collect import Scorer, judge
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal, digest
 from farthing.stages.agreement import check_agreement
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
+from farthing.stages.guards import Watch, go_back, slowed
 from farthing.stages.policy import Policy
 from farthing.stages.readings import Clock, group_record, note_waste, rollout_metrics
 from farthing.tasks.task import Problem, Score
@@ -31,8 +33,22 @@ from farthing.tasks.task import Problem, Score
 def run(context: Context) -> dict[str, str]:
     """Learn for `steps` steps, from the last checkpoint if there is one; writes model/."""
     config = context.of(GrpoConfig)
-    rl = Policy.start(context, config)
+    is_done = False
+    while not is_done:
+        paced = slowed(context, config)
+        rl = Policy.start(context, paced)
+        try:
+            learn(context, paced, rl)
+            is_done = True
+        except Derailed as trouble:
+            go_back(context, config, trouble, rl.step)
+    return context.save_model(rl.learner.model, rl.tokenizer, max_new_tokens=config.max_new_tokens)
+
+
+def learn(context: Context, config: GrpoConfig, rl: Policy) -> None:
+    """The steps that are left; raises Derailed where a guard says that the run has gone wrong."""
     context.metrics.begin(context.name, kind="grpo", steps=config.steps, step=rl.step)
+    watch = Watch(context, config.guards)
     first = rl.step
     while rl.step < config.steps:
         clock = Clock()
@@ -54,12 +70,12 @@ def run(context: Context) -> dict[str, str]:
         metrics |= rollout_metrics(judged) | clock.metrics() | {"num_tokens": rl.tokens_seen}
         if rl.step % config.eval_every == 0:
             metrics |= rl.evaluate(context, config)
-        context.metrics.log(context.name, rl.step, metrics)
+        record = context.metrics.log(context.name, rl.step, metrics)
         keep_samples(context, config, rl.step, judged)
         context.progress(rl.step, config.steps)
+        watch.see(record)
         if rl.step % config.checkpoint_every == 0 or rl.step == config.steps:
             rl.save(context)
-    return context.save_model(rl.learner.model, rl.tokenizer, max_new_tokens=config.max_new_tokens)
 
 
 def journaled(scorer: Scorer, journal: Journal, step: int) -> Scorer:

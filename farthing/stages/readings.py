@@ -54,6 +54,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "pass_rate": _mean(right),
         "completions/mean_length": _mean(lengths),
         "completions/max_length": float(max(lengths)),
+        "completions/repetition": _mean([repetition(r.completion.token_ids) for r in rollouts]),
         **{name: count / len(rollouts) for name, count in shares.items()},
         **{
             f"rewards/{part}": _mean([r.score.parts[part] for r in scored if part in r.score.parts])
@@ -71,6 +72,13 @@ def _pass_rates(groups: Sequence[Group]) -> dict[str, float]:
             own = [r.score.correct for r in group.rollouts if r.score.correct is not None]
             right.setdefault(f"pass_rate/{group.prompt.problem['taskset']}", []).extend(own)
     return {name: _mean(values) for name, values in sorted(right.items())}
+
+
+def repetition(token_ids: Sequence[int], n: int = 4) -> float:
+    """The share of n-grams that occurred before: seq-rep-n of arXiv 1908.04319, section 6.1; 0.0 for fewer than n
+    tokens."""
+    grams = list(zip(*(token_ids[start:] for start in range(n)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def note_waste(entry: Entry, groups: Sequence[Group]) -> None:

@@ -55,8 +55,27 @@ def test_a_bad_beginning_is_no_alarm(tmp_path: Path) -> None:
     for record in early[:30]:
         record["frac_reward_zero_std"] = 1.0
     assert sounding(tmp_path, early) == []
-    assert sounding(tmp_path, records(RECENT - 1, entropy=0.0)) == []
-    assert len(sounding(tmp_path, records(RECENT, entropy=0.0))) == 1
+    assert sounding(tmp_path, records(RECENT - 1, frac_reward_zero_std=1.0)) == []
+    assert len(sounding(tmp_path, records(RECENT, frac_reward_zero_std=1.0))) == 1
+
+
+def test_a_run_that_went_back_says_why(tmp_path: Path) -> None:
+    back = {"stage": "grpo", "step": 31, "to": 25, "why": "step 31: entropy has collapsed"}
+    (alarm,) = sounding(tmp_path, records(), rollbacks=[back])
+    assert (alarm["stage"], alarm["step"]) == ("grpo", 31)
+    assert alarm["text"] == (
+        "Step 31: entropy has collapsed. The run went back to step 25 and on at half the rate."
+    )
+
+
+def test_repetition_that_pays_sounds(tmp_path: Path) -> None:
+    rising = records(40)
+    for record in rising[20:]:
+        record |= {"completions/repetition": 0.8, "reward": 1.0}
+    for record in rising[:20]:
+        record |= {"completions/repetition": 0.1, "reward": 0.5}
+    (alarm,) = sounding(tmp_path, rising)
+    assert "80% of their 4-grams are repeated, 70% more than at first" in alarm["text"]
 
 
 def test_not_finite_comes_first_and_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from farthing.stages.config.base import OnModelConfig, OptimizerConfig, TaskMixConfig
+from farthing.stages.config.guards import GuardConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     # DeepSeekMath, arXiv 2402.03300, without the KL term, as most do since DAPO.
@@ -68,6 +69,9 @@ class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
     samples_every: int = Field(5, ge=1, description="Steps between groups that are kept for reading.")
     samples_kept: int = Field(2, ge=0, description="Groups that are kept each time.")
+    guards: GuardConfig = Field(
+        GuardConfig.model_validate({}), description="When the run counts as gone wrong: [grpo.guards], below."
+    )
 
     @model_validator(mode="before")
     @classmethod
