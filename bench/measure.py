@@ -67,7 +67,7 @@ def machine(threads: int, *packages: str) -> dict[str, Any]:
 
 
 def allocator() -> str:
-    """Which library gives this process its memory: it can be worth a quarter of the time, so both sides need the same."""
+    """Which library gives this process its memory: worth up to a quarter of the time, so the same on both sides."""
     maps = Path("/proc/self/maps")
     loaded = maps.read_text() if maps.exists() else ""
     return next((name for name in ("tcmalloc", "jemalloc", "mimalloc") if name in loaded), "the system's")

@@ -1,4 +1,4 @@
-"""The models that are measured: Qwen3's shape in three sizes, random weights, and the same weights in `transformers`."""
+"""The models that are measured: Qwen3's shape in three sizes, random weights, and their twins in `transformers`."""
 
 from __future__ import annotations
 
