@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN_DIR ?= runs/speedrun
 
 .DELETE_ON_ERROR:
-.PHONY: speedrun test check docs install dev clean
+.PHONY: speedrun test check docs web install dev clean
 
 speedrun: install
 	$(BIN)/farthing run recipes/speedrun.toml --run-dir $(RUN_DIR)
@@ -30,6 +30,10 @@ check: dev
 
 docs: dev
 	$(BIN)/python docs/generate.py
+
+# The chat page, from its sources in web/ to what is committed under farthing/server/static; takes Node.js 20.19 or newer.
+web:
+	cd web && npm ci && npm run build
 
 install: $(VENV)/.farthing-installed
 dev: $(VENV)/.farthing-dev

@@ -13,8 +13,6 @@ PROJECT = tomllib.loads(PYPROJECT)["project"]
 
 # Distributions whose import has another name.
 IMPORTED_AS = {"math-verify": "math_verify", "reasoning-gym": "reasoning_gym"}
-# Tests that want more than dev installs skip without it, and say so.
-WELCOME = {"playwright"}
 # What a declared library brings along and shows in its interface.
 COMES_WITH = {
     "pydantic_core": "pydantic",
@@ -60,7 +58,7 @@ def test_every_import_is_declared() -> None:
 
 def test_the_tests_import_what_dev_installs() -> None:
     beside = {"bench", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
-    known = {IMPORTED_AS.get(name, name) for name in declared("dev")} | set(COMES_WITH) | beside | WELCOME
+    known = {IMPORTED_AS.get(name, name) for name in declared("dev")} | set(COMES_WITH) | beside
     unknown = {
         name: where for name, where in third_party_imports(ROOT / "tests").items() if name not in known
     }

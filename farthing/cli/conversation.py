@@ -1,7 +1,6 @@
 """The conversation behind `farthing chat`: what is sent, what is shown, and for a trained task whether it was right."""
 
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -11,7 +10,7 @@ from rich.console import Console
 from farthing.cli.models import Opened
 from farthing.cli.replies import Reply, chat_prompt, text_prompt
 from farthing.errors import EngineError, UserError
-from farthing.tasks import Taskset, load
+from farthing.tasks.trained import trained_task, unseen_problems
 
 with suppress(ImportError):  # arrow keys and history in what is typed; not every Python has it
     import readline  # noqa: F401
@@ -36,7 +35,7 @@ class Conversation:
         self.model = model
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.messages: list[dict[str, Any]] = []
-        self.taskset = trained_task(model)
+        self.taskset = trained_task(model.card)
         self._examples = unseen_problems(self.taskset)
         self._params: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self._enable_thinking = enable_thinking
@@ -135,18 +134,3 @@ class Conversation:
 
 def was_cut(reply: Reply) -> bool:
     return reply.completion is not None and reply.completion.finish_reason == "length"
-
-
-def trained_task(model: Opened) -> Taskset | None:
-    """The taskset the model was trained on, when it was trained on one alone."""
-    task = model.card.get("task")
-    return load(task["name"], **task.get("settings", {})) if task else None
-
-
-def unseen_problems(taskset: Taskset | None) -> Iterator[dict[str, Any]]:
-    """Held-out problems in order, over and over where they are finite."""
-    if taskset is None:
-        return
-    size = taskset.size("heldout")
-    for index in count():
-        yield taskset.problem("heldout", index if size is None else index % size)

@@ -1,5 +1,6 @@
 """`farthing serve`: an OpenAI-compatible server around one model or several."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -49,8 +50,16 @@ def serve(
     max_running: Annotated[
         int | None, typer.Option("--max-running", min=1, help="Replies written at once; others wait.")
     ] = None,
+    conversations: Annotated[
+        Path | None,
+        typer.Option(
+            "--conversations",
+            metavar="FILE",
+            help="Where the chat page keeps them; a file of yours under ~/.local/share when not given.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve models to programs that speak the OpenAI API.
+    """Serve models: a chat page for people, the OpenAI API for programs.
 
     One process answers requests, another computes; if that one dies or stands still, it is started again. Ctrl-C ends
     both.
@@ -75,8 +84,16 @@ def serve(
             dtype=dtype,
             quantize=checked_quantize(quantize),
             running=max_running,
+            conversations=conversations or own_file(),
         )
     )
+
+
+def own_file() -> Path:
+    """Where conversations are kept when nobody says: by the rules of the XDG base directories."""
+    named = os.environ.get("XDG_DATA_HOME", "")
+    home = Path(named) if Path(named).is_absolute() else Path.home() / ".local" / "share"
+    return home / "farthing" / "conversations.sqlite"
 
 
 def _named(text: str) -> tuple[str | None, Path]:

@@ -16,7 +16,7 @@ from typing import Any
 from farthing.report.gather import gather
 from farthing.runs.files import finite, write_atomic
 
-STYLES = ("base.css", "charts.css", "samples.css", "tables.css", "print.css")
+STYLES = ("palette.css", "base.css", "charts.css", "samples.css", "tables.css", "print.css")
 SCRIPTS = ("dom.js", "format.js", "scale.js", "chart.js", "hover.js", "curves.js", "marks.js", "samples.js",
            "reader.js", "tables.js", "problems.js", "header.js", "main.js")  # fmt: skip
 DEFAULT_NAME = "report.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -28,8 +28,8 @@ Handler = Callable[[Request], Awaitable[Any]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
-def routes_of(service: Service) -> list[BaseRoute]:
-    """Every route there is; all but /health/live are behind the gate."""
+def routes_of(service: Service, pages: Sequence[BaseRoute] = ()) -> list[BaseRoute]:
+    """Every route there is, `pages` and what they ask for included; all but /health/live are behind the gate."""
     health = Health(service)
     described = document()
 
@@ -54,6 +54,7 @@ def routes_of(service: Service) -> list[BaseRoute]:
         get("/v1/models/{name:path}", health.model),
         post("/v1/chat/completions", ChatRoute(service)),
         post("/v1/completions", CompletionRoute(service)),
+        *pages,
     ]
 
 
@@ -66,9 +67,11 @@ def _answering(handler: Handler) -> Handler:
     return answer
 
 
-def build(service: Service, door: Door, lifespan: Lifespan | None = None) -> ASGIApp:
+def build(
+    service: Service, door: Door, lifespan: Lifespan | None = None, pages: Sequence[BaseRoute] = ()
+) -> ASGIApp:
     """The application that a server runs."""
-    routes = routes_of(service)
+    routes = routes_of(service, pages)
     app = Starlette(
         routes=routes,
         lifespan=lifespan,

@@ -55,6 +55,7 @@ async def prepare_chat(service: Service, judge: Judge, request: ChatRequest) -> 
         tags,
         start=plan.start,
         behind_thinking=plan.behind,
+        goes_on=bool(request.continue_final_message),
         stops=stops,
         stop_ids=model.stop_ids,
         with_entries=bool(request.logprobs),

@@ -20,11 +20,15 @@ from farthing.cost.hardware import available_cores
 from farthing.errors import CheckpointError, UserError
 from farthing.server.app import build
 from farthing.server.banner import address, greeting
+from farthing.server.history import History
+from farthing.server.history_routes import HistoryRoutes
 from farthing.server.limits import Limits
 from farthing.server.link import EngineLink
 from farthing.server.models import ServedModel, open_served
+from farthing.server.pages import page_routes
 from farthing.server.security import Door, Keys, is_loopback, read_keys
 from farthing.server.service import Service
+from farthing.server.writing import Writers
 
 _GRACE_SECONDS = 3
 _MOST_CONNECTIONS = 1024
@@ -32,7 +36,8 @@ _MOST_CONNECTIONS = 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """What `farthing serve` was told. `models`: (name or None, directory). Zero or None: decide by measuring."""
+    """What `farthing serve` was told. `models`: (name or None, directory). Zero or None: decide by measuring.
+    `conversations`: the file the chat page keeps them in; None keeps them as long as the server runs."""
 
     models: Sequence[tuple[str | None, Path]]
     host: str = "127.0.0.1"
@@ -47,6 +52,7 @@ class Settings:
     running: int | None = None
     cache_bytes: int | None = None
     measure_seconds: float = 1.0
+    conversations: Path | None = None
     limits: Limits = field(default_factory=Limits)
     say: Callable[[str], None] = print
 
@@ -59,6 +65,9 @@ def serve(settings: Settings) -> None:
     link = EngineLink(engine_settings(settings, models), threads=threads)
     service = Service(models, link, settings.limits)
     link.on_end = service.ended
+    history = History(settings.conversations)
+    writers = Writers(service, history)
+    pages = [*page_routes(), *HistoryRoutes(service, history, writers).routes()]
     listening = _bind(settings.host, settings.port)
     server: list[Server] = []
 
@@ -71,10 +80,12 @@ def serve(settings: Settings) -> None:
             yield
         finally:
             telling.cancel()
+            await writers.stop_all()
             await link.stop()
+            history.close()
 
     config = uvicorn.Config(
-        build(service, door, lifespan),
+        build(service, door, lifespan, pages),
         http="h11",
         ws="none",
         lifespan="on",

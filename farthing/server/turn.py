@@ -150,6 +150,7 @@ class _Ledger:
 class TurnParser:
     """One assistant turn, which the prompt leaves at `start`. `stopped`: a stop string was met, nothing more comes.
 
+    `goes_on`: the turn was cut short and is continued, so white space at its beginning belongs to it.
     `stops` count in what the client sees as content, never in the thinking. `plain`: no regions at all, as for a raw
     completion; then every token has its entry, the one that ends the turn too.
     """
@@ -161,6 +162,7 @@ class TurnParser:
         *,
         start: Region = "text",
         behind_thinking: bool = False,
+        goes_on: bool = False,
         stops: Sequence[str] = (),
         stop_ids: Sequence[int] = (),
         plain: bool = False,
@@ -178,9 +180,9 @@ class TurnParser:
         self._delta = Delta()
         self._with_entries = with_entries
         self._ledger = _Ledger()
-        self._trim_thinking = True
+        self._trim_thinking = not goes_on
         self._held_space = ""
-        self._trim_content = behind_thinking
+        self._trim_content = behind_thinking and not goes_on
         self._call: CallParser | None = None
 
     def feed(self, token_id: int, logprob: float = 0.0, top: Sequence[Sequence[Any]] = ()) -> None:

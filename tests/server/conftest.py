@@ -103,8 +103,9 @@ from farthing.server.serve import Settings, serve
 told = json.loads(sys.argv[1])
 told["limits"] = replace(Limits(), **told.get("limits", {}))
 told["models"] = [(name, Path(path)) for name, path in told["models"]]
-if told.get("api_key_file"):
-    told["api_key_file"] = Path(told["api_key_file"])
+for key in ("api_key_file", "conversations"):
+    if told.get(key):
+        told[key] = Path(told[key])
 serve(Settings(port=0, measure_seconds=0, threads=1, say=lambda line: print(line, flush=True), **told))
 """
 

@@ -1,0 +1,80 @@
+// What the server says, as farthing/server/history_routes.py says it.
+
+export type Effort = "none" | "minimal" | "low" | "medium" | "high" | "max";
+
+/** How a conversation is to be answered; null leaves it to the model. */
+export interface Settings {
+  model: string | null;
+  system: string;
+  effort: Effort | null;
+  budget: number | null;
+  temperature: number | null;
+  max_tokens: number | null;
+}
+
+export interface Details {
+  model?: string;
+  prompt_tokens?: number;
+  cached_tokens?: number;
+  tokens?: number;
+  thinking_tokens?: number;
+  thinking_seconds?: number;
+  first_seconds?: number;
+  tokens_per_second?: number | null;
+  context?: number;
+  thought_ended?: "budget" | "loop" | "asked";
+  verdict?: "right" | "wrong" | "unscored";
+  error?: string;
+}
+
+export type Finish = "stop" | "length" | "stopped" | "interrupted" | "deleted" | "tool_calls";
+
+export interface Live {
+  state: "waiting" | "thinking" | "answering";
+  offset: number;
+}
+
+export interface Message {
+  id: string;
+  conversation: string;
+  parent: string | null;
+  role: "user" | "assistant";
+  content: string;
+  thinking: string;
+  created: number;
+  finish: Finish | null;
+  details: Details;
+  live?: Live;
+}
+
+export interface Summary {
+  id: string;
+  title: string;
+  created: number;
+  updated: number;
+  leaf: string | null;
+  settings: Settings;
+  excerpt?: string;
+}
+
+export interface Conversation extends Summary {
+  messages: Message[];
+}
+
+export interface Model {
+  id: string;
+  max_model_len: number;
+  parameters: number | null;
+  capabilities: { chat: boolean; thinking: string[] };
+  defaults: { temperature: number; max_tokens: number | null };
+}
+
+export interface Examples {
+  task: string | null;
+  examples: string[];
+}
+
+/** One event of a reply: what came since the last one, or at the end the whole message. */
+export type ReplyEvent =
+  | { thinking: string; content: string; details: Details; live: Live }
+  | { message: Message };
