@@ -25,6 +25,7 @@ from farthing.config import to_toml
 from farthing.server.limits import Limits
 from farthing.stages.config.grpo import PRESETS
 from farthing.stages.config.guards import GuardConfig
+from farthing.stages.config.sft import ConversationsConfig
 from farthing.stages.kinds import KINDS
 
 DOCS = Path(__file__).resolve().parent
@@ -105,7 +106,8 @@ def recipe_tables() -> dict[str, type[BaseModel]]:
     """Each table a recipe may have, in the order of the page, with the class that reads it."""
     sections = {f"[{name}]": model for name, model in recipe.SECTIONS.items()}
     stages = {f'[stage], kind = "{name}"': kind.config for name, kind in KINDS.items()}
-    return {"At the top": recipe.Head, **sections, **stages, "[stage.guards]": GuardConfig}
+    nested = {"[stage.guards]": GuardConfig, "Each entry of data": ConversationsConfig}
+    return {"At the top": recipe.Head, **sections, **stages, **nested}
 
 
 def recipe_reference() -> str:
@@ -147,6 +149,8 @@ def type_name(annotation: Any) -> str:
         return f"list of {type_name(arguments[0])}"
     if origin is dict:
         return f"table of {type_name(arguments[1])}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "table"
     return str(getattr(annotation, "__name__", annotation)).replace("Any", "any value")
 
 

@@ -60,6 +60,7 @@ class Pipeline:
         self.tasksets = recipe.load_tasksets()
         self.tokenizer_dir: Path | None = None
         self.models: dict[str, Path] = {}
+        self.conversations: dict[str, Path] = {}
         self.evaluations: dict[str, dict[str, Any]] = {}
         self.fingerprints: dict[str, str] = {}
         if recipe.model.path is not None:
@@ -126,6 +127,7 @@ class Pipeline:
             hardware=self.hardware,
             tokenizer_dir=self.tokenizer_dir,
             models=dict(self.models),
+            conversations=dict(self.conversations),
         )
 
     def _taskset(self, stage: Stage) -> Taskset:
@@ -146,6 +148,8 @@ class Pipeline:
             path = self.run.path / outputs["model"]
             self.models[stage.name] = self.models["final"] = path
             self.models.setdefault("base", path)
+        if "conversations" in outputs:
+            self.conversations[stage.name] = self.run.path / outputs["conversations"]
         if "evaluation" in outputs:
             evaluated = stage.config.model_dump()["model"]
             self.evaluations[evaluated] = read_json(self.run.path / outputs["evaluation"])

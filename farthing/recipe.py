@@ -18,9 +18,10 @@ from pydantic import Field
 from farthing import tasks
 from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, unknown
 from farthing.config import fingerprint as fingerprint_of
-from farthing.errors import CheckpointError, RecipeError
+from farthing.errors import CheckpointError, DataError, RecipeError
 from farthing.stages.config.base import OnModelConfig, StageConfig, TaskMixConfig
 from farthing.stages.config.pretrain import PretrainConfig
+from farthing.stages.config.sft import SftConfig
 from farthing.stages.kinds import KINDS
 from farthing.stages.sections import CostSection, ModelSection, TaskSection, TrackSection
 from farthing.tasks.task import Taskset
@@ -252,6 +253,8 @@ def _check_order(recipe: Recipe, where: str) -> None:
             )
         if isinstance(stage.config, OnModelConfig):
             _check_model_named(stage.config.model, stage.name, models, where)
+        if isinstance(stage.config, SftConfig):
+            _check_conversations(stage.config, stage.name, done, where)
         done.append(stage)
 
 
@@ -259,3 +262,22 @@ def _check_model_named(model: str, stage: str, models: list[str], where: str) ->
     if model not in ("base", "final", *models):
         choices = ["base", "final", *models]
         raise RecipeError(f"{where}: [{stage}]: {unknown(model, choices, 'model')}")
+
+
+def _check_conversations(config: SftConfig, stage: str, done: list[Stage], where: str) -> None:
+    # Imported here for the same reason as the corpus.
+    from farthing.data.conversations import read_conversations
+
+    writers = [before.name for before in done if KINDS[before.kind].writes_conversations]
+    try:
+        for entry in config.data:
+            if entry.path is not None:
+                read_conversations(entry.path, entry.columns)
+            elif entry.stage not in writers:
+                raise DataError(
+                    unknown(str(entry.stage), writers, "stage")
+                    if writers
+                    else f'no stage before it writes conversations, so stage = "{entry.stage}" names none'
+                )
+    except DataError as problem:
+        raise RecipeError(f"{where}: [{stage}]: data: {problem}") from None

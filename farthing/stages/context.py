@@ -27,8 +27,8 @@ Config = TypeVar("Config", bound=StageConfig)
 @dataclass(frozen=True)
 class Context:
     """One stage of one run. `tasks` are all tasksets of the recipe by name, `taskset` is what this stage draws its
-    problems from: one of them, or several as one. `tokenizer_dir` and `models` (stage name, or "base" and "final", to
-    directory) are what the stages before it made."""
+    problems from: one of them, or several as one. `tokenizer_dir`, `models` (stage name, or "base" and "final", to
+    directory) and `conversations` (stage name to JSONL file) are what the stages before it made."""
 
     name: str
     config: StageConfig
@@ -45,6 +45,7 @@ class Context:
     hardware: Hardware
     tokenizer_dir: Path | None
     models: dict[str, Path]
+    conversations: dict[str, Path]
 
     @property
     def directory(self) -> Path:

@@ -8,6 +8,7 @@ from farthing.stages.config.base import StageConfig
 from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
+from farthing.stages.config.sft import SftConfig
 from farthing.stages.config.tokenizer import TokenizerConfig
 
 
@@ -15,17 +16,20 @@ from farthing.stages.config.tokenizer import TokenizerConfig
 class Kind:
     """What a kind of stage can be told, and `module`, which carries it out and is imported when its turn comes.
 
-    A stage that `makes_model` leaves it in RUN/stages/NAME/model.
+    A stage that `makes_model` leaves it in RUN/stages/NAME/model; one that `writes_conversations` leaves them in
+    RUN/stages/NAME/conversations.jsonl.
     """
 
     config: type[StageConfig]
     module: str
     makes_model: bool = False
+    writes_conversations: bool = False
 
 
 KINDS: dict[str, Kind] = {
     "tokenizer": Kind(TokenizerConfig, "farthing.stages.tokenizer"),
     "pretrain": Kind(PretrainConfig, "farthing.stages.pretrain", makes_model=True),
+    "sft": Kind(SftConfig, "farthing.stages.sft", makes_model=True),
     "grpo": Kind(GrpoConfig, "farthing.stages.grpo", makes_model=True),
     "evaluate": Kind(EvaluateConfig, "farthing.stages.evaluate"),
 }

@@ -27,7 +27,7 @@ from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.evaluate import Plan, ask, sampling_cost, spent, stop_ids, verdict
-from farthing.stages.pretrain import optim_settings
+from farthing.stages.learning import optim_settings
 from farthing.text.tokenizer import Tokenizer
 
 

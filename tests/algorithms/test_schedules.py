@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.algorithms.schedules import trapezoid, warmup
+from farthing.algorithms.schedules import cosine, trapezoid, warmup
 
 
 def test_the_trapezoid_by_hand() -> None:
@@ -31,3 +31,10 @@ def test_a_warmup_knows_no_end(warm: int) -> None:
     assert rates == sorted(rates)
     assert rates[warm:] == [1.0] * (60 - warm)
     assert warm == 0 or rates[0] == pytest.approx(1 / warm)
+
+
+def test_the_cosine_by_hand() -> None:
+    """Two steps up, then from the peak half-way down at the middle, to a tenth where the steps end."""
+    found = [cosine(step, 6, 2, 0.1) for step in range(7)]
+    assert found == pytest.approx([0.5, 1.0, 1.0, 0.8681981, 0.55, 0.2318019, 0.1])
+    assert cosine(0, 1, 0, 0.1) == 1.0

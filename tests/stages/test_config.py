@@ -12,11 +12,14 @@ from farthing.stages.config.base import StageConfig
 from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import PRESETS, GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
+from farthing.stages.config.sft import SftConfig
 from farthing.stages.config.tokenizer import TokenizerConfig
 from farthing.stages.kinds import KINDS
 
 CONFIGS = {name: kind.config for name, kind in KINDS.items()}
-CORPUS = {"corpus": {"source": "countdown_student"}}
+CORPUS: dict[str, Any] = {"corpus": {"source": "countdown_student"}}
+DATA: dict[str, Any] = {"data": [{"path": "x.jsonl"}]}
+REQUIRED: dict[type[StageConfig], dict[str, Any]] = {PretrainConfig: CORPUS, SftConfig: DATA}
 
 
 def grpo(**keys: Any) -> GrpoConfig:
@@ -88,7 +91,7 @@ def test_what_cannot_learn_is_refused_with_its_reason(keys: dict[str, Any], expe
 def test_no_number_may_be_negative(config: type[StageConfig], data: st.DataObject) -> None:
     numbers = [name for name, field in config.model_fields.items() if field.annotation in (int, float)]
     name = data.draw(st.sampled_from(numbers))
-    required = CORPUS if config is PretrainConfig else {}
+    required = REQUIRED.get(config, {})
     with pytest.raises(UserError, match=f"{name} = -1: should be greater than"):
         parse(config, {**required, name: -1}, "here")
 
