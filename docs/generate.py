@@ -20,10 +20,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from farthing import recipe
+from farthing.algorithms.presets import PRESETS
 from farthing.cli.main import COMMANDS, GROUPS
 from farthing.config import to_toml
 from farthing.server.limits import Limits
-from farthing.stages.config.grpo import PRESETS
 from farthing.stages.config.guards import GuardConfig
 from farthing.stages.config.sft import ConversationsConfig
 from farthing.stages.kinds import KINDS

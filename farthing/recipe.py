@@ -20,6 +20,7 @@ from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, 
 from farthing.config import fingerprint as fingerprint_of
 from farthing.errors import CheckpointError, DataError, RecipeError
 from farthing.stages.config.base import OnModelConfig, StageConfig, TaskMixConfig
+from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.config.sft import SftConfig
 from farthing.stages.kinds import KINDS
@@ -139,7 +140,7 @@ def from_dict(data: Mapping[str, Any], where: str) -> Recipe:
     )
     _check_model(recipe.model, where)
     _check_order(recipe, where)
-    recipe.load_tasksets()
+    tasksets = recipe.load_tasksets()
     for stage in recipe.stages:
         if isinstance(stage.config, PretrainConfig):
             _check_corpus(stage.config, stage.name, recipe, where)
@@ -147,6 +148,8 @@ def from_dict(data: Mapping[str, Any], where: str) -> Recipe:
             for name in stage.config.tasks:
                 if name not in recipe.tasks:
                     raise RecipeError(f"{where}: [{stage.name}]: {unknown(name, recipe.tasks, 'taskset')}")
+        if isinstance(stage.config, GrpoConfig) and stage.config.selection == "pass_rate":
+            _check_returns([tasksets[name] for name in stage.config.tasks or tasksets], stage.name, where)
     return recipe
 
 
@@ -227,6 +230,15 @@ def _check_corpus(config: PretrainConfig, stage: str, recipe: Recipe, where: str
         load_source(config.corpus, recipe.resolved_tasks(), recipe.seed)
     except RecipeError as problem:
         raise RecipeError(f"{where}: [{stage}]: {problem}") from None
+
+
+def _check_returns(tasksets: Iterable[Taskset], stage: str, where: str) -> None:
+    """Choosing problems by how they went needs problems that come back."""
+    if all(taskset.size("train") is None for taskset in tasksets):
+        raise RecipeError(
+            f'{where}: [{stage}]: selection = "pass_rate" needs problems that come back, and these tasksets draw new '
+            'ones without end; set selection = "in_order"'
+        )
 
 
 def _check_order(recipe: Recipe, where: str) -> None:

@@ -50,6 +50,10 @@ MICRO = {
     "grpo.samples_per_prompt": 4,
     "grpo.max_new_tokens": 24,
     "grpo.updates_per_rollout": 2,
+    "grpo.refill_rounds": 1,
+    "grpo.overlong_share": 0.5,
+    "grpo.kl_coef": 0.01,
+    "grpo.reference_every": 3,
     "grpo.checkpoint_every": 2,
     "grpo.eval_every": 2,
     "grpo.eval_problems": 4,
@@ -241,13 +245,17 @@ def test_the_first_model_and_the_last_lie_where_everyone_looks(alone: Path) -> N
 
 
 def test_every_step_asks_the_next_problems(alone: Path) -> None:
+    """Those that replace problems without signal included: none is passed over, none asked twice."""
     task = load("countdown", count=2, max_number=5, max_target=20)
+    steps = [record for record in metrics.read(alone / "metrics.jsonl") if record["stage"] == "grpo"]
+    drawn = [int(record["groups_drawn"]) for record in steps if "groups_drawn" in record]
+    assert len(drawn) == STEPS and set(drawn) <= set(range(4, 9)) and max(drawn) > 4
     for record in samples.read(alone / "samples.jsonl"):
-        first = 4 * (record["step"] - 1)
-        assert record["problem"] in [task.problem("train", index) for index in range(first, first + 4)]
-        assert len(record["samples"]) == 4
+        first = sum(drawn[: record["step"] - 1])
+        own = range(first, first + drawn[record["step"] - 1])
+        assert record["problem"] in [task.problem("train", index) for index in own]
         advantages = [sample["advantage"] for sample in record["samples"]]
-        assert sum(advantages) == pytest.approx(0.0, abs=1e-9)
+        assert len(advantages) == 4 and sum(advantages) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_metrics_carry_their_names(alone: Path) -> None:

@@ -15,6 +15,7 @@ class Sample:
     advantage   how much better than its group the sample was (0.0 for supervised rows)
     rollout_logprobs  the sampler's log-probability of every trained token; empty for supervised rows
     ref_logprobs      the reference policy's, where a divergence is charged; else empty
+    old_logprobs      the learner's own, from before its first update on the rollout; empty where there was none since
     """
 
     token_ids: list[int]
@@ -23,6 +24,7 @@ class Sample:
     advantage: float = 0.0
     rollout_logprobs: list[float] = field(default_factory=list)
     ref_logprobs: list[float] = field(default_factory=list)
+    old_logprobs: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         trained = len(self.token_ids) - self.prompt_len
@@ -33,6 +35,7 @@ class Sample:
         for name, values in (
             ("rollout_logprobs", self.rollout_logprobs),
             ("ref_logprobs", self.ref_logprobs),
+            ("old_logprobs", self.old_logprobs),
         ):
             if values and len(values) != trained:
                 raise ValueError(f"{name} has {len(values)} entries for {trained} trained tokens")

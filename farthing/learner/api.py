@@ -15,13 +15,16 @@ from farthing.data.sample import Sample
 class Tokens:
     """The trained tokens of a micro-batch, flat [M]: current log-probabilities (with gradient), the policy's entropy
     (without; empty where the learner does not compute it), and what the samples brought along. Streams that samples
-    lack are empty."""
+    lack are empty. `rows` (int64) numbers the sample that a token belongs to; a sample is never split between
+    micro-batches."""
 
     logprobs: Tensor
     entropy: Tensor
     advantages: Tensor
     rollout_logprobs: Tensor
     ref_logprobs: Tensor
+    old_logprobs: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ class LocalLearner:
             spread([row.advantage for row in rows]),
             joined([row.rollout_logprobs for row in rows]),
             joined([row.ref_logprobs for row in rows]),
+            joined([row.old_logprobs for row in rows]),
+            torch.arange(len(rows)).repeat_interleave(counts),
         )
         return tokens, spread([row.weight for row in rows])
 

@@ -41,3 +41,12 @@ def assemble(
                 )
             )
     return samples
+
+
+def fullest(groups: Sequence[Group], count: int) -> list[Group]:
+    """`count` of the groups, in their order: the first that teach something, filled up with the first that do not.
+
+    However many were drawn, a step has so many groups, and its denominators count so many.
+    """
+    order = sorted(range(len(groups)), key=lambda index: is_dead(groups[index].rewards))
+    return [groups[index] for index in sorted(order[:count])]

@@ -1,12 +1,14 @@
 """The reinforcement learning stage: pure RL as in R1-Zero (arXiv 2501.12948, section 2.2), on one page.
 
 How it differs from the paper:
-1. The reference term is off unless kl_coef says otherwise; with it, the reference is the stage's first weights.
-2. Ratios and clips are per token, as in DeepSeekMath and all public code, not per output.
+1. The reference term is off unless kl_coef says otherwise; with it, the reference is the stage's first weights, or
+   follows every `reference_every` steps.
+2. Ratios and clips are per token, as in DeepSeekMath and all public code, not per output; GSPO's are per output.
 3. Each rollout is used for `updates_per_rollout` optimizer steps (default 1, fully on-policy; the paper: 16).
-4. Groups whose samples all got the same reward are not trained on where their gradient is exactly zero.
-5. "Old" log-probabilities are the sampler's own: engine and learner compute from one set of weights, and how far
-   they are apart is a metric of every step.
+4. Groups whose samples all got the same reward are not trained on where their gradient is exactly zero, and can be
+   replaced by others.
+5. "Old" log-probabilities are the sampler's own in a rollout's first update: engine and learner compute from one set
+   of weights, and how far they are apart is a metric of every step.
 
 A step is a function of (checkpoint, step index): problems, seeds and schedules are counted, nothing else is carried.
 """
@@ -18,7 +20,9 @@ from dataclasses import asdict
 
 from farthing.algorithms.advantages import ADVANTAGES, is_dead
 from farthing.errors import Derailed
+from farthing.rollout.assemble import fullest
 from farthing.rollout.collect import Scorer, judge
+from farthing.rollout.shaping import soften_limit
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal, digest
 from farthing.stages.agreement import check_agreement
@@ -49,33 +53,50 @@ def learn(context: Context, config: GrpoConfig, rl: Policy) -> None:
     """The steps that are left; raises Derailed where a guard says that the run has gone wrong."""
     context.metrics.begin(context.name, kind="grpo", steps=config.steps, step=rl.step)
     watch = Watch(context, config.guards)
-    first = rl.step
     while rl.step < config.steps:
         clock = Clock()
-        with context.ledger.phase(context.name, "generate", rl.step, held=True) as drawing:
-            prompts, completions = rl.draw(context, config, drawing)
-            if rl.step == first:
-                check_agreement(rl.learner, prompts[:4], completions[:4])
-        clock.lap("generate")
-        with context.ledger.phase(context.name, "score", rl.step):
-            scorer = journaled(context.taskset.score_many, rl.journal, rl.step)
-            judged = judge(rl.tokenizer, prompts, completions, scorer, config.rewards)
-            note_waste(drawing, judged)
-        clock.lap("score")
+        drawn = roll_out(context, config, rl, clock)
         with context.ledger.phase(context.name, "train", rl.step) as entry:
-            metrics = rl.learn(config, judged, entry)
+            metrics = rl.learn(config, fullest(drawn, config.prompts_per_step), entry)
         clock.lap("train")
         rl.step += 1
-        rl.tokens_seen += sum(rollout.num_tokens for group in judged for rollout in group.rollouts)
-        metrics |= rollout_metrics(judged) | clock.metrics() | {"num_tokens": rl.tokens_seen}
+        rl.tokens_seen += sum(rollout.num_tokens for group in drawn for rollout in group.rollouts)
+        metrics |= rollout_metrics(drawn) | clock.metrics() | {"num_tokens": rl.tokens_seen}
         if rl.step % config.eval_every == 0:
             metrics |= rl.evaluate(context, config)
         record = context.metrics.log(context.name, rl.step, metrics)
-        keep_samples(context, config, rl.step, judged)
+        keep_samples(context, config, rl.step, drawn)
         context.progress(rl.step, config.steps)
         watch.see(record)
         if rl.step % config.checkpoint_every == 0 or rl.step == config.steps:
             rl.save(context)
+
+
+def roll_out(context: Context, config: GrpoConfig, rl: Policy, clock: Clock) -> list[Group]:
+    """Sample and judge this step's groups. As many as teach nothing are drawn anew from the next problems, at most
+    `refill_rounds` times; then the step goes on with what it has."""
+    drawn: list[Group] = []
+    for refill in range(1 + config.refill_rounds):
+        missing = config.prompts_per_step - sum(not is_dead(group.rewards) for group in drawn)
+        if not missing:
+            break
+        with context.ledger.phase(context.name, "generate", rl.step, held=True) as drawing:
+            prompts, completions = rl.draw(context, config, missing, refill, drawing)
+            if not rl.is_checked:
+                check_agreement(rl.learner, prompts[:4], completions[:4])
+                rl.is_checked = True
+        clock.lap("generate")
+        with context.ledger.phase(context.name, "score", rl.step):
+            scorer = journaled(context.taskset.score_many, rl.journal, rl.step)
+            judged = judge(rl.tokenizer, prompts, completions, scorer, config.rewards)
+            judged = soften_limit(
+                judged, config.max_new_tokens, config.overlong_share, config.overlong_penalty
+            )
+            note_waste(drawing, judged)
+        clock.lap("score")
+        drawn += judged
+    rl.curriculum.note(drawn)
+    return drawn
 
 
 def journaled(scorer: Scorer, journal: Journal, step: int) -> Scorer:

@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
-from farthing.algorithms.advantages import ADVANTAGES, is_dead
-from farthing.algorithms.divergence import k3
-from farthing.algorithms.losses import clipped_surrogate
+from farthing.algorithms.advantages import ADVANTAGES
 from farthing.algorithms.reduction import REDUCTIONS
 from farthing.algorithms.schedules import warmup
 from farthing.cost.entries import Entry
 from farthing.data.sample import Sample
 from farthing.engine.api import Completion, SamplingParams
 from farthing.engine.engine import Engine
-from farthing.learner.api import Objective, TokenLoss, Tokens
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
-from farthing.models.arithmetic import train_flops
+from farthing.models.arithmetic import forward_flops, train_flops
 from farthing.rollout.assemble import assemble
 from farthing.rollout.collect import make_prompt, sample
 from farthing.rollout.types import Group, Prompt
 from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
+from farthing.stages.curriculum import Curriculum
 from farthing.stages.evaluate import Plan, ask, sampling_cost, spent, stop_ids, verdict
 from farthing.stages.learning import optim_settings
+from farthing.stages.objective import objective
+from farthing.stages.reference import Reference
 from farthing.text.tokenizer import Tokenizer
 
 
@@ -40,9 +38,11 @@ class Policy:
     tokenizer: Tokenizer
     checkpoints: Checkpoints
     journal: Journal
-    reference: LocalLearner | None
+    curriculum: Curriculum
+    reference: Reference | None = None
     step: int = 0
     tokens_seen: int = 0
+    is_checked: bool = False
 
     @classmethod
     def start(cls, context: Context, config: GrpoConfig) -> Policy:
@@ -52,7 +52,8 @@ class Policy:
         reference = None
         if config.kl_coef > 0:
             frozen, _ = context.load_model(config.model)
-            reference = LocalLearner(frozen, settings, compute_dtype=dtype, temperature=config.temperature)
+            judge = LocalLearner(frozen, settings, compute_dtype=dtype, temperature=config.temperature)
+            reference = Reference(judge, config.reference_every)
         learner = LocalLearner(
             model,
             settings,
@@ -63,7 +64,8 @@ class Policy:
         engine = Engine(model, tokenizer, max_running=config.prompts_per_step * config.samples_per_prompt)
         checkpoints = Checkpoints(context.directory / "checkpoints", config.keep_checkpoints)
         journal = Journal(context.directory / "scores.jsonl")
-        policy = cls(learner, engine, tokenizer, checkpoints, journal, reference)
+        curriculum = Curriculum(context.taskset, config.selection == "pass_rate")
+        policy = cls(learner, engine, tokenizer, checkpoints, journal, curriculum, reference)
         policy.resume(context)
         return policy
 
@@ -72,24 +74,24 @@ class Policy:
         if saved is not None:
             self.learner.load_state(saved.tensors, saved.step)
             self.step, self.tokens_seen = saved.step, int(saved.state["tokens_seen"])
+            self.curriculum.load_state(saved.state["curriculum"])
+            if self.reference is not None:
+                self.reference.load_state(saved.tensors)
         context.metrics.truncate(context.name, self.step)
         context.samples.truncate(context.name, self.step)
 
     def draw(
-        self, context: Context, config: GrpoConfig, entry: Entry
+        self, context: Context, config: GrpoConfig, count: int, refill: int, entry: Entry
     ) -> tuple[list[Prompt], list[list[Completion]]]:
-        """This step's prompts and their completions."""
-        first = self.step * config.prompts_per_step
-        problems = [
-            context.taskset.problem("train", first + index) for index in range(config.prompts_per_step)
-        ]
+        """The next `count` prompts and their completions; `refill` numbers the draws of one step, from 0."""
+        problems = self.curriculum.draw(count)
         prompts = [make_prompt(self.tokenizer, context.taskset, problem) for problem in problems]
         params = SamplingParams(
             max_new_tokens=config.max_new_tokens,
             temperature=config.temperature,
             stop_token_ids=stop_ids(self.tokenizer),
         )
-        seed = (context.seed, context.name, self.step)
+        seed = (context.seed, context.name, self.step, *([refill] if refill else []))
         completions = sample(self.engine, prompts, config.samples_per_prompt, params, seed)
         lengths = [len(completion.token_ids) for own in completions for completion in own]
         tokens, flops = sampling_cost(
@@ -100,29 +102,37 @@ class Policy:
         return prompts, completions
 
     def learn(self, config: GrpoConfig, groups: Sequence[Group], entry: Entry) -> dict[str, float]:
-        """`updates_per_rollout` optimizer steps on the judged groups; the metrics of the last."""
-        advantage, reduction = ADVANTAGES[config.advantage], REDUCTIONS[config.loss_reduction]
-        size = -(-len(groups) // config.updates_per_rollout)
+        """`updates_per_rollout` optimizer steps on the judged groups; of each metric its last value."""
         metrics: dict[str, float] = {}
         scale = warmup(self.step, config.warmup_steps)
-        for start in range(0, len(groups), size):
-            part = groups[start : start + size]
-            samples = assemble(part, advantage, reduction, config.max_new_tokens, config.skip_dead_groups)
-            samples = self.with_reference(samples)
-            metrics = self.learner.step(samples, objective(config), scale)
+        for update, samples in enumerate(self.batches(config, groups, entry)):
+            metrics |= self.learner.step(samples, objective(config, update), scale)
             tokens = sum(len(row.token_ids) for row in samples)
             entry.tokens += tokens
             entry.flops += train_flops(self.learner.model.config, tokens, tokens // max(len(samples), 1))
         self.engine.publish(self.step + 1, self.learner.compute_dtype)
-        dead = sum(is_dead(group.rewards) for group in groups) / len(groups)
-        return {**metrics, "lr": scale * config.lr, "frac_reward_zero_std": dead}
+        if self.reference is not None:
+            self.reference.follow(self.learner.model, self.step + 1)
+        return {**metrics, "lr": scale * config.lr}
 
-    def with_reference(self, samples: list[Sample]) -> list[Sample]:
-        """The samples with the reference policy's log-probabilities, where a divergence is charged."""
-        if self.reference is None:
-            return samples
-        logprobs = self.reference.logprobs(samples)
-        return [replace(row, ref_logprobs=own) for row, own in zip(samples, logprobs, strict=True)]
+    def batches(self, config: GrpoConfig, groups: Sequence[Group], entry: Entry) -> list[list[Sample]]:
+        """The samples of each update, with what their loss compares them with: the reference's log-probabilities, and
+        the learner's own of now for the updates that begin with other weights."""
+        advantage, reduction = ADVANTAGES[config.advantage], REDUCTIONS[config.loss_reduction]
+        size = -(-len(groups) // config.updates_per_rollout)
+        batches = []
+        for update, start in enumerate(range(0, len(groups), size)):
+            part = groups[start : start + size]
+            samples = assemble(part, advantage, reduction, config.max_new_tokens, config.skip_dead_groups)
+            if self.reference is not None:
+                samples = self.reference.refer(samples)
+                note_forward(entry, self.learner, samples)
+            if update and config.correction(update):
+                logprobs = self.learner.logprobs(samples)
+                samples = [replace(row, old_logprobs=old) for row, old in zip(samples, logprobs, strict=True)]
+                note_forward(entry, self.learner, samples)
+            batches.append(samples)
+        return batches
 
     def evaluate(self, context: Context, config: GrpoConfig) -> dict[str, float]:
         """A quick look at held-out problems; always the same ones with the same seeds."""
@@ -149,28 +159,13 @@ class Policy:
 
     def save(self, context: Context) -> None:
         with context.ledger.phase(context.name, "checkpoint", self.step):
-            self.checkpoints.save(self.step, self.learner.state(), {"tokens_seen": self.tokens_seen})
+            reference = self.reference.state() if self.reference is not None else {}
+            state = {"tokens_seen": self.tokens_seen, "curriculum": self.curriculum.state()}
+            self.checkpoints.save(self.step, self.learner.state() | reference, state)
             self.journal.forget(self.step - 1)
 
 
-def objective(config: GrpoConfig) -> Objective:
-    """The token loss of this configuration: clipped surrogate, plus kl_coef x k3 where a reference is given."""
-
-    def token_loss(tokens: Tokens) -> TokenLoss:
-        loss, clipped = clipped_surrogate(
-            tokens.logprobs, tokens.rollout_logprobs, tokens.advantages, config.clip_low, config.clip_high
-        )
-        with torch.no_grad():
-            gap = tokens.rollout_logprobs - tokens.logprobs
-            metrics = {
-                "clip_ratio/region_mean": clipped.float(),
-                "mismatch/kl": torch.exp(-gap) - 1 + gap,
-                "mismatch/ratio_max": torch.exp(gap.abs()),
-            }
-        if config.kl_coef > 0:
-            divergence = k3(tokens.logprobs, tokens.ref_logprobs)
-            loss = loss + config.kl_coef * divergence
-            metrics["kl"] = divergence.detach()
-        return TokenLoss(loss, metrics)
-
-    return token_loss
+def note_forward(entry: Entry, learner: LocalLearner, samples: Sequence[Sample]) -> None:
+    """Book a forward pass over the samples; their tokens are counted where they are trained on."""
+    tokens = sum(len(row.token_ids) for row in samples)
+    entry.flops += forward_flops(learner.model.config, tokens, tokens // max(len(samples), 1))

@@ -21,7 +21,7 @@ class Clock:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.laps[name] = now - self.last
+        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
         self.last = now
 
     def metrics(self) -> dict[str, float]:
@@ -55,6 +55,8 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completions/mean_length": _mean(lengths),
         "completions/max_length": float(max(lengths)),
         "completions/repetition": _mean([repetition(r.completion.token_ids) for r in rollouts]),
+        "groups_drawn": float(len(groups)),
+        "frac_reward_zero_std": sum(is_dead(group.rewards) for group in groups) / len(groups),
         **{name: count / len(rollouts) for name, count in shares.items()},
         **{
             f"rewards/{part}": _mean([r.score.parts[part] for r in scored if part in r.score.parts])

@@ -40,7 +40,9 @@ def one_by_one(
         ]
         new = logprobs[sample.prompt_len - 1 :]
         streams = [torch.tensor(s, dtype=new.dtype) for s in (sample.rollout_logprobs, sample.ref_logprobs)]
-        tokens = Tokens(new, torch.zeros_like(new), torch.full_like(new, sample.advantage), *streams)
+        row = torch.zeros(len(new), dtype=torch.int64)
+        given = (torch.full_like(new, sample.advantage), *streams, torch.empty(0))
+        tokens = Tokens(new, torch.zeros_like(new), *given, row)
         (objective(tokens).loss * sample.weight).sum().backward()
     grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farthing.algorithms.presets import PRESETS
 from farthing.config import parse
 from farthing.errors import UserError
 from farthing.stages.config.base import StageConfig
 from farthing.stages.config.evaluate import EvaluateConfig
-from farthing.stages.config.grpo import PRESETS, GrpoConfig
+from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.config.sft import SftConfig
 from farthing.stages.config.tokenizer import TokenizerConfig
@@ -52,10 +53,11 @@ def test_a_preset_fills_in_and_gives_way(name: str) -> None:
 
 
 def test_the_presets_are_the_algorithms_there_are() -> None:
-    with pytest.raises(UserError, match=r'algorithm = "ppo": should be ') as caught:
-        grpo(algorithm="ppo")
-    for name in PRESETS:
-        assert f"'{name}'" in str(caught.value)
+    with pytest.raises(UserError, match='did you mean "dr_grpo"') as caught:
+        grpo(algorithm="dr-grpo")
+    assert 'unknown algorithm "dr-grpo"' in str(caught.value)
+    described = GrpoConfig.model_fields["algorithm"].description or ""
+    assert all(name in described for name in PRESETS)
 
 
 def test_a_written_out_config_means_the_same() -> None:
@@ -70,6 +72,9 @@ def test_a_written_out_config_means_the_same() -> None:
         ({"top_p": 0.9}, "top_p is for talking, not for learning"),
         ({"top_k": 0}, "top_k is for talking, not for learning"),
         ({"kl_coef": 0.1, "skip_dead_groups": True}, "set skip_dead_groups = false"),
+        ({"reference_every": 10}, "reference_every needs a reference"),
+        ({"selection": "random"}, "selection = \"random\": should be 'in_order' or 'pass_rate'"),
+        ({"importance_cap": 0.5}, "importance_cap = 0.5: should be greater than or equal to 1"),
         ({"rewards": {"accuracy": 0.0}}, "every weight is zero"),
         ({"samples_per_prompt": 1}, "samples_per_prompt = 1: should be greater than or equal to 2"),
         ({"temperature": 0}, "temperature = 0: should be greater than 0"),

@@ -26,8 +26,10 @@ from farthing.rollout.assemble import assemble
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
+from farthing.stages.curriculum import Curriculum
 from farthing.stages.grpo import journaled
-from farthing.stages.policy import Policy, objective
+from farthing.stages.objective import objective
+from farthing.stages.policy import Policy
 from farthing.tasks.task import Problem, Score, Taskset
 from farthing.text.tokenizer import Tokenizer
 
@@ -138,7 +140,15 @@ def test_metrics_of_the_objective_by_hand() -> None:
     reference = torch.tensor([0.25, 0.25, 0.125], dtype=torch.float64).log()
     config = settings_of(algorithm="grpo", kl_coef=0.5)
     result = objective(config)(
-        Tokens(new, torch.zeros(3), torch.ones(3, dtype=torch.float64), old, reference)
+        Tokens(
+            new,
+            torch.zeros(3),
+            torch.ones(3, dtype=torch.float64),
+            old,
+            reference,
+            torch.empty(0),
+            torch.arange(3),
+        )
     )
     k3 = [0.5 - torch.tensor(0.5).log().item() - 1, 0.0, 0.0]
     expected = [-1.2 + 0.5 * k3[0], -1.0, -0.5]
@@ -226,11 +236,17 @@ class Recorder:
         self.batches.append((samples, scale))
         return {"loss": 0.0}
 
+    def logprobs(self, samples: list[Sample]) -> list[list[float]]:
+        """That of a token says how many updates came before."""
+        return [[-1.0 * len(self.batches)] * sample.num_trained for sample in samples]
 
-def policy_of(recorder: Recorder, model: Decoder, tokenizer: Tokenizer, step: int) -> Policy:
+
+def policy_of(
+    recorder: Recorder, model: Decoder, tokenizer: Tokenizer, curriculum: Curriculum, step: int
+) -> Policy:
     stand_in: Any = recorder
     recorder.model, recorder.compute_dtype = model, None  # type: ignore[attr-defined]
-    return Policy(stand_in, stand_in, tokenizer, None, None, None, step)  # type: ignore[arg-type]
+    return Policy(stand_in, stand_in, tokenizer, None, None, curriculum, step=step)  # type: ignore[arg-type]
 
 
 def test_a_step_is_a_function_of_its_index(
@@ -242,31 +258,37 @@ def test_a_step_is_a_function_of_its_index(
     seen: list[int] = []
     for step in (0, 7):
         recorder, entry = Recorder(), Entry(1, "grpo", "generate")
-        prompts, completions = policy_of(recorder, fresh_model(), tokenizer, step).draw(
-            context, config, entry
-        )
+        curriculum = Curriculum(task)
+        curriculum.drawn = 3 * step
+        policy = policy_of(recorder, fresh_model(), tokenizer, curriculum, step)
+        prompts, completions = policy.draw(context, config, 3, 0, entry)
         assert [p.problem for p in prompts] == [task.problem("train", 3 * step + index) for index in range(3)]
         assert [len(own) for own in completions] == [2, 2, 2]
         seen += [request.params.seed for request in recorder.asked]
         assert entry.tokens == sum(len(prompt.token_ids) for prompt in prompts) + 6
         assert entry.flops > 0
         again = Recorder()
-        policy_of(again, fresh_model(), tokenizer, step).draw(context, config, entry)
+        curriculum.drawn = 3 * step
+        policy_of(again, fresh_model(), tokenizer, curriculum, step).draw(context, config, 3, 0, entry)
         assert again.asked == recorder.asked
-    assert len(set(seen)) == 12
+        policy_of(again, fresh_model(), tokenizer, curriculum, step).draw(context, config, 3, 1, entry)
+        seen += [request.params.seed for request in again.asked[6:]]
+    assert len(set(seen)) == 24, "groups that replace others have their own seeds too"
 
 
 def test_a_rollout_is_cut_into_updates_by_group(
-    group_of: Callable[..., Group], fresh_model: Callable[[], Decoder], tokenizer: Tokenizer
+    group_of: Callable[..., Group], fresh_model: Callable[[], Decoder], tokenizer: Tokenizer, task: Taskset
 ) -> None:
     """Five groups in two updates: three and two, each with its own denominators; then one publication."""
     groups = [group_of([1.0, 0.0], lengths=[2, 2]) for _ in range(5)]
     recorder = Recorder()
     config = settings_of(algorithm="dapo", updates_per_rollout=2, warmup_steps=4, lr=0.5)
-    policy = policy_of(recorder, fresh_model(), tokenizer, step=1)
+    policy = policy_of(recorder, fresh_model(), tokenizer, Curriculum(task), step=1)
     metrics = policy.learn(config, groups, Entry(1, "grpo", "train"))
     assert [len(samples) for samples, _ in recorder.batches] == [6, 4]
     assert [samples[0].weight for samples, _ in recorder.batches] == pytest.approx([1 / 12, 1 / 8])
     assert [scale for _, scale in recorder.batches] == [0.5, 0.5]
-    assert (metrics["lr"], metrics["frac_reward_zero_std"]) == (0.25, 0.0)
+    assert metrics["lr"] == 0.25
+    old = [{value for sample in samples for value in sample.old_logprobs} for samples, _ in recorder.batches]
+    assert old == [set(), {0.0}], "the second update's are those from before the first"
     assert recorder.published == [2], "new weights reach the engine once, under the step they begin"

@@ -1,30 +1,13 @@
-"""What the reinforcement learning stage can be told, and the presets that carry the names of papers."""
+"""What the reinforcement learning stage can be told."""
 
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from farthing.stages.config.base import OnModelConfig, OptimizerConfig, TaskMixConfig
+from farthing.algorithms.presets import PRESETS
+from farthing.config import unknown
+from farthing.stages.config.base import OnModelConfig, OptimizerConfig, Share, TaskMixConfig
 from farthing.stages.config.guards import GuardConfig
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # DeepSeekMath, arXiv 2402.03300, without the KL term, as most do since DAPO.
-    "grpo": {"advantage": "zscore", "loss_reduction": "sequence"},
-    # DeepSeek-R1, arXiv 2501.12948: a small KL to the reference and a clip of 10, which never binds below.
-    "r1": {
-        "advantage": "zscore",
-        "loss_reduction": "sequence",
-        "kl_coef": 0.001,
-        "clip_low": 1.0,
-        "clip_high": 10.0,
-    },
-    # "Understanding R1-Zero-like training", arXiv 2503.20783: no division by std nor by length.
-    "dr_grpo": {"advantage": "mean", "loss_reduction": "constant"},
-    # DAPO, arXiv 2503.14476: clip-higher and a mean over all tokens of the batch.
-    "dapo": {"advantage": "zscore", "loss_reduction": "token", "clip_low": 0.2, "clip_high": 0.28},
-    # RLOO, arXiv 2402.14740: the mean of the other samples is the baseline.
-    "rloo": {"advantage": "leave_one_out", "loss_reduction": "constant"},
-}
 
 
 class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
@@ -38,18 +21,46 @@ class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
     updates_per_rollout: int = Field(1, ge=1, description="Optimizer steps on the samples of one rollout.")
     max_new_tokens: int = Field(256, ge=1, description="The longest completion, in tokens.")
     temperature: float = Field(1.0, gt=0, le=5, description="Sampling temperature.")
-    algorithm: Literal["grpo", "r1", "dr_grpo", "dapo", "rloo"] = Field(
+    algorithm: str = Field(
         "grpo",
-        description="A preset of advantage, loss_reduction, clip_* and kl_coef; each may be overridden.",
+        description=f"A preset of other keys, each of which may be overridden: {', '.join(PRESETS)}.",
     )
-    clip_low: float = Field(0.2, gt=0, le=1, description="The ratio is clipped below at 1 - clip_low.")
-    clip_high: float = Field(0.2, gt=0, description="The ratio is clipped above at 1 + clip_high.")
-    kl_coef: float = Field(0.0, ge=0, description="Weight of the KL term to the stage's first weights.")
     advantage: Literal["zscore", "mean", "leave_one_out"] = Field(
         "zscore", description="How rewards are compared within a group."
     )
     loss_reduction: Literal["sequence", "token", "constant"] = Field(
         "sequence", description="Mean of each sequence's mean, mean of all tokens, or sum over a constant."
+    )
+    surrogate: Literal["clipped_ratio", "clipped_weight"] = Field(
+        "clipped_ratio",
+        description="What the clip holds: the ratio, so that a token beyond it has no gradient, or only its weight.",
+    )
+    ratio_level: Literal["token", "sequence"] = Field(
+        "token",
+        description="A ratio for each token, or the geometric mean over its sequence for all of them.",
+    )
+    clip_low: float = Field(0.2, gt=0, le=1, description="The ratio is clipped below at 1 - clip_low.")
+    clip_high: float = Field(0.2, gt=0, description="The ratio is clipped above at 1 + clip_high.")
+    importance_sampling: Literal["auto", "off", "token", "sequence"] = Field(
+        "auto",
+        description="Weights for tokens that other weights have drawn, by token or sequence; "
+        "auto: by token, from the second update of a rollout on.",
+    )
+    importance_cap: float = Field(2.0, ge=1, description="Such a weight is at most this.")
+    kl_coef: float = Field(0.0, ge=0, description="Weight of the KL term to a reference policy.")
+    reference_every: int = Field(
+        0, ge=0, description="Steps after which the reference becomes the policy; 0: it stays the first."
+    )
+    overlong_share: Share = Field(
+        0.0, description="Share of max_new_tokens over which the reward of a long completion falls; 0: none."
+    )
+    overlong_penalty: float = Field(0.5, ge=0, description="By how much it has fallen at max_new_tokens.")
+    refill_rounds: int = Field(
+        0, ge=0, le=100, description="How often, at most, groups that teach nothing are replaced in a step."
+    )
+    selection: Literal["in_order", "pass_rate"] = Field(
+        "in_order",
+        description="pass_rate: problems that all samples or none of them solved sit out the next passes.",
     )
     lr: float = Field(6e-4, gt=0, le=1, description="Learning rate of AdamW.")
     muon_lr: float = Field(5e-3, gt=0, le=1, description="Learning rate of Muon.")
@@ -85,8 +96,13 @@ class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
                     f"{name} is for talking, not for learning: tokens it cuts off would have no probability in "
                     f"the ratio; delete {name} and use temperature"
                 )
-        filled = {**PRESETS.get(str(data.get("algorithm", "grpo")), {}), **data}
+        name = str(data.get("algorithm", "grpo"))
+        if name not in PRESETS:
+            raise ValueError(unknown(name, PRESETS, "algorithm"))
+        filled = {**PRESETS[name], **data}
         filled.setdefault("skip_dead_groups", not filled.get("kl_coef"))
+        if not filled.get("kl_coef"):
+            filled["reference_every"] = data.get("reference_every", 0)
         return filled
 
     @model_validator(mode="after")
@@ -96,6 +112,16 @@ class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
                 "skip_dead_groups = true needs kl_coef = 0, because the KL term gives every group a gradient; "
                 "set skip_dead_groups = false"
             )
+        if self.reference_every and not self.kl_coef:
+            raise ValueError(
+                "reference_every needs a reference, which is there only where kl_coef > 0; delete it or set kl_coef"
+            )
         if not any(self.rewards.values()):
             raise ValueError("rewards: every weight is zero, so nothing could be learnt")
         return self
+
+    def correction(self, update: int) -> Literal["token", "sequence"] | None:
+        """The level of the importance weights in the `update`-th update of a rollout, from 0; None: no weights."""
+        if self.importance_sampling == "auto":
+            return "token" if update else None
+        return None if self.importance_sampling == "off" else self.importance_sampling
