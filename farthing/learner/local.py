@@ -18,9 +18,11 @@ from farthing.data.packing import microbatches
 from farthing.data.sample import Sample
 from farthing.errors import Derailed
 from farthing.learner.api import Objective, Tokens
+from farthing.learner.further import further_loss
 from farthing.learner.optim import Optimizers, OptimSettings
 from farthing.learner.rows import FlatRows
 from farthing.models.decoder import Decoder
+from farthing.models.moe import balance
 
 
 class LocalLearner:
@@ -28,6 +30,7 @@ class LocalLearner:
 
     Log-probabilities are those of the distribution sampled at `temperature`, so that ratios compare like with like.
     `entropy`: whether a step computes the policy's, for its objective and its metrics.
+    `mtp_loss_weight` times the loss of further prediction joins that of every step, where the model has MTP modules.
     """
 
     def __init__(
@@ -39,8 +42,10 @@ class LocalLearner:
         microbatch_tokens: int = 8192,
         temperature: float = 1.0,
         entropy: bool = True,
+        mtp_loss_weight: float = 0.0,
     ) -> None:
         self.model, self.settings, self.temperature, self.entropy = model, settings, temperature, entropy
+        self.mtp_loss_weight = mtp_loss_weight if len(model.model.mtp) else 0.0
         self.compute_dtype, self.microbatch_tokens = compute_dtype, microbatch_tokens
         self.optimizers = Optimizers(model, settings)
         self.steps_taken = 0
@@ -64,11 +69,17 @@ class LocalLearner:
             yield [samples[index] for index in group]
 
     def _accumulate(self, rows: list[Sample], objective: Objective, totals: dict[str, float]) -> None:
-        tokens, weights_M = self.tokens(rows, entropy=self.entropy)
+        flat = FlatRows([row.token_ids for row in rows])
+        hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
+        tokens, weights_M = self._read(rows, flat, hidden, self.entropy)
         result = objective(tokens)
         loss = (weights_M * result.loss).sum()
-        loss.backward()
         totals["loss"] += loss.item()
+        if self.mtp_loss_weight:
+            further = further_loss(self.model, rows, flat, hidden)
+            totals["mtp_loss"] += further.item()
+            loss = loss + self.mtp_loss_weight * further
+        loss.backward()
         totals["trained_tokens"] += len(weights_M)
         measured = {"entropy": tokens.entropy} if self.entropy else {}
         for name, values in {**measured, **result.metrics}.items():
@@ -77,11 +88,17 @@ class LocalLearner:
     def tokens(self, rows: Sequence[Sample], *, entropy: bool = False) -> tuple[Tokens, Tensor]:
         """Forward one micro-batch, longest row first: (what the objective sees, each trained token's weight [M])."""
         flat = FlatRows([row.token_ids for row in rows])
+        hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
+        return self._read(rows, flat, hidden, entropy)
+
+    def _read(
+        self, rows: Sequence[Sample], flat: FlatRows, hidden: Tensor, entropy: bool
+    ) -> tuple[Tokens, Tensor]:
+        """The same from the hidden states [1, N, C]."""
         trained = [(row.prompt_len - 1, len(row.token_ids) - 1) for row in rows]
         positions = torch.cat(
             [torch.arange(a, b) + at for at, (a, b) in zip(flat.layout.starts, trained, strict=True)]
         )
-        hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
         hidden_MC = hidden[0].index_select(0, positions)
         targets_M = flat.token_ids[0].index_select(0, positions + 1)
         logprobs_M, entropy_M = self.model.token_logprobs(
@@ -127,16 +144,22 @@ class LocalLearner:
             total, count = total + loss_M.double().sum().item(), count + len(loss_M)
         return total / count
 
+    def _moving(self) -> dict[str, Tensor]:
+        """The model's tensors that a step can change: parameters that are not frozen, and buffers that persist."""
+        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
+        return {name: tensor for name, tensor in self.model.state_dict().items() if name not in frozen}
+
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next step depends on: parameters ("model.*") and optimizer ("optimizer.*")."""
-        model = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
+        """Every tensor that the next step depends on and that a step changes: of the model ("model.*") and of the
+        optimizer ("optimizer.*"). Frozen weights are what the stage began from."""
+        model = {f"model.{name}": tensor for name, tensor in self._moving().items()}
         return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizers.state().items()}
 
     def load_state(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Put back what `state` gave after `step` steps."""
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"model.{name}"])
+            for name, tensor in self._moving().items():
+                tensor.copy_(tensors[f"model.{name}"])
         prefix = "optimizer."
         self.optimizers.load_state(
             {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -153,11 +176,12 @@ class LocalLearner:
             raise self._failure(totals["loss"], grad_norm)
         torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip_norm, norm)
         self.optimizers.step(lr_scale)
+        routing = balance(self.model, self.settings.bias_update_speed)
         self.model.publish(self.compute_dtype)
         count = totals.pop("trained_tokens")
-        loss = totals.pop("loss")
+        sums = {name: totals.pop(name) for name in ("loss", "mtp_loss") if name in totals}
         averaged = {name: value if name.endswith("_max") else value / count for name, value in totals.items()}
-        return {"loss": loss, "grad_norm": grad_norm, "trained_tokens": count, **averaged}
+        return {**sums, "grad_norm": grad_norm, "trained_tokens": count, **averaged, **routing}
 
     def _failure(self, loss: float, grad_norm: float) -> Derailed:
         """What went wrong where; the gradient is dropped, so that whoever goes back to a checkpoint starts clean."""

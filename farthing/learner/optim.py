@@ -13,7 +13,8 @@ from farthing.errors import FarthingError
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """Peak rates and decay; `optimizer` "adamw" moves everything with AdamW."""
+    """Peak rates and decay; `optimizer` "adamw" moves everything with AdamW. `bias_update_speed` is for the correction
+    biases of experts, which no gradient moves."""
 
     optimizer: str = "adamw"
     lr: float = 1e-3
@@ -21,6 +22,7 @@ class OptimSettings:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
+    bias_update_speed: float = 0.0
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:

@@ -6,22 +6,27 @@ Shapes: N flat tokens, H query heads, K key heads, D channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor
 
-from farthing.data.packing import Layout, layout
+from farthing.data.packing import ROW_QUANTUM, Layout, layout, rounded
 from farthing.models.attention import causal
 
 
 class FlatRows:
-    """Token rows, longest first, as one sequence: `token_ids` and `positions` [1, N], and an `Attend` for it."""
+    """Token rows, longest first, as one sequence: `token_ids` and `positions` [1, N], and an `Attend` for it.
+
+    Padding repeats the rows' own tokens: experts count it as well, and one token for all of it would look like a load.
+    """
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
         self.layout: Layout = layout([len(row) for row in rows])
-        flat = [0] * self.layout.size
+        flat = list(islice(cycle(rows[0]), self.layout.size))
         for start, row in zip(self.layout.starts, rows, strict=True):
-            flat[start : start + len(row)] = row
+            width = rounded(len(row), ROW_QUANTUM)
+            flat[start : start + width] = islice(cycle(row), width)
         self.token_ids = torch.tensor([flat], dtype=torch.int64)
         tail = self.layout.size - (self.layout.rectangles[-1].end if self.layout.rectangles else 0)
         counted = [torch.arange(part.length).repeat(part.rows) for part in self.layout.rectangles]

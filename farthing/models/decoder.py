@@ -91,18 +91,25 @@ class Decoder(nn.Module):
             x_BTC = block(x_BTC, cos, sin, attend, dtype)
         return self.model.norm(x_BTC, dtype)
 
+    def further(
+        self, depth: int, hidden_BTC: Tensor, token_ids_BT: Tensor, positions_BT: Tensor, attend: Attend
+    ) -> Tensor:
+        """States [B, T, C] of MTP module `depth`, from 1: from the normalised states before it and, at the same places,
+        the tokens `depth` further on with their positions. What stands at a token predicts the one after it."""
+        module, dtype = self.model.mtp[depth - 1], hidden_BTC.dtype
+        tables = rotary_tables(self.inv_freq, positions_BT, dtype, self.table_factor)
+        x_BTC = module(self.model.embed_tokens(token_ids_BT), hidden_BTC, *tables, attend, dtype)
+        return (module.norm or self.model.norm)(x_BTC, dtype)
+
     def further_hidden(
         self, hidden_BTC: Tensor, token_ids_BT: Tensor, attend: Attend = causal
     ) -> list[Tensor]:
         """From `hidden`'s states of whole rows, the states that predict further: item d-1, [B, T - d, C], holds at
         place i what predicts token i + d + 1. One item per MTP module; `logits` turns each into logits."""
-        states, dtype = [hidden_BTC], hidden_BTC.dtype
-        for depth, module in enumerate(self.model.mtp, start=1):
-            embedded = self.model.embed_tokens(token_ids_BT[:, depth:])
+        states = [hidden_BTC]
+        for depth in range(1, len(self.model.mtp) + 1):
             positions = torch.arange(depth, token_ids_BT.shape[1], device=token_ids_BT.device).unsqueeze(0)
-            tables = rotary_tables(self.inv_freq, positions, dtype, self.table_factor)
-            x_BTC = module(embedded, states[-1][:, :-1], *tables, attend, dtype)
-            states.append((module.norm or self.model.norm)(x_BTC, dtype))
+            states.append(self.further(depth, states[-1][:, :-1], token_ids_BT[:, depth:], positions, attend))
         return states[1:]
 
     @property

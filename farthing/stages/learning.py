@@ -18,6 +18,7 @@ def optim_settings(config: OptimizerConfig) -> OptimSettings:
         weight_decay=config.weight_decay,
         betas=config.betas,
         clip_norm=config.clip_norm,
+        bias_update_speed=config.bias_update_speed,
     )
 
 

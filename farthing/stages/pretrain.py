@@ -36,6 +36,7 @@ def run(context: Context) -> dict[str, str]:
         compute_dtype=dtype,
         microbatch_tokens=MICROBATCH_TOKENS,
         entropy=False,
+        mtp_loss_weight=config.mtp_loss_weight,
     )
     carried = {"next_document": 0}
     training = Supervised(

@@ -83,7 +83,8 @@ class Supervised:
             metrics = self.learner.step(batch, objective, scale)
             tokens = sum(len(sample.token_ids) for sample in batch)
             entry.tokens += tokens
-            entry.flops += train_flops(self.learner.model.config, tokens, tokens // len(batch))
+            further = self.learner.mtp_loss_weight > 0
+            entry.flops += train_flops(self.learner.model.config, tokens, tokens // len(batch), mtp=further)
         self.step += 1
         self.tokens_seen += tokens
         seconds = time.perf_counter() - began

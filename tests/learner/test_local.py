@@ -16,7 +16,9 @@ from farthing.learner.api import TokenLoss, Tokens
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
 from farthing.learner.optim import Optimizers, OptimSettings, is_hidden_matrix
+from farthing.models.config import MoEConfig
 from farthing.models.decoder import Decoder
+from farthing.models.moe import Router
 
 Build = Callable[..., Decoder]
 Samples = Callable[..., list[Sample]]
@@ -131,6 +133,55 @@ def test_a_loss_that_is_not_a_number_is_an_error_too(build: Build, samples_of: S
 
     with pytest.raises(NumericsError, match="step 1: loss nan"):
         LocalLearner(build(), OptimSettings()).step(samples_of(), objective)
+
+
+MIXTURE = MoEConfig(
+    n_routed_experts=8,
+    num_experts_per_tok=2,
+    moe_intermediate_size=16,
+    scoring_func="sigmoid",
+    selection_bias=True,
+)
+
+
+def test_every_step_moves_the_correction_biases_and_tells_the_load(build: Build, samples_of: Samples) -> None:
+    """By the speed, in the direction of an even load; of the tokens of this step alone."""
+    learner = LocalLearner(build(moe=MIXTURE), OptimSettings(bias_update_speed=0.25))
+    routers = [module for module in learner.model.modules() if isinstance(module, Router)]
+    for step in range(2):
+        before = [router.e_score_correction_bias.clone() for router in routers]
+        metrics = learner.step(samples_of(), supervised)
+        assert metrics["moe/max_load"] >= 1 and 0 <= metrics["moe/idle"] < 1 and metrics["moe/load_cv"] > 0
+        for router, old in zip(routers, before, strict=True):
+            moved = router.e_score_correction_bias - old
+            assert set(moved.abs().tolist()) <= {0.0, 0.25} and moved.any(), step
+            assert not router.load.any()
+    still = LocalLearner(build(moe=MIXTURE), OptimSettings())
+    assert "moe/max_load" in still.step(samples_of(), supervised)
+    assert not any(m.e_score_correction_bias.any() for m in still.model.modules() if isinstance(m, Router))
+
+
+def test_biases_of_experts_are_gone_on_with(build: Build, samples_of: Samples) -> None:
+    """They are buffers, which no optimizer knows; without them the resumed run routes otherwise."""
+    settings = OptimSettings(bias_update_speed=0.25)
+    alone = LocalLearner(build(moe=MIXTURE), settings)
+    for step in range(2):
+        alone.step(samples_of(step), supervised)
+    saved = {name: tensor.clone() for name, tensor in alone.state().items()}
+    resumed = LocalLearner(build(moe=MIXTURE), settings)
+    resumed.load_state(saved, 2)
+    found = [learner.step(samples_of(2), supervised) for learner in (alone, resumed)]
+    assert found[0] == found[1]
+    for name, tensor in alone.state().items():
+        assert torch.equal(tensor, resumed.state()[name]), name
+    assert sum("e_score_correction_bias" in name for name in saved) == 2
+    assert not any(name.endswith((".load", "inv_freq")) for name in saved)
+
+
+def test_frozen_weights_are_not_saved_again(build: Build, samples_of: Samples) -> None:
+    model = build()
+    model.model.embed_tokens.weight.requires_grad_(False)
+    assert "model.model.embed_tokens.weight" not in LocalLearner(model, OptimSettings()).state()
 
 
 SHAPES = {

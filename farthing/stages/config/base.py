@@ -15,6 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[int, Field(ge=1)]
 Betas = Annotated[tuple[Share, Share], Field(strict=False)]
 
+SPEED = "How far a step moves each expert's correction bias towards an even load, in models that have them."
 _DTYPE = "Type of the compute view; auto takes bfloat16 where the processor multiplies it in hardware."
 
 
@@ -56,6 +57,7 @@ class OptimizerConfig(StageConfig):
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
     betas: Betas = Field((0.9, 0.95), description="AdamW's two decay rates.")
     clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm.")
+    bias_update_speed: float = Field(0.0, ge=0, le=1, description=SPEED)
     dtype: Dtype = Field("auto", description=_DTYPE)
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the last checkpoints stay on disk.")

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from farthing.stages.config.base import OptimizerConfig
+from farthing.stages.config.base import SPEED, OptimizerConfig
 
 
 class PretrainConfig(OptimizerConfig):
@@ -19,6 +19,12 @@ class PretrainConfig(OptimizerConfig):
     )
     decay_fraction: float = Field(
         0.3, ge=0, le=1, description="The last part of the steps, in which the learning rate falls to zero."
+    )
+    bias_update_speed: float = Field(1e-3, ge=0, le=1, description=SPEED)
+    mtp_loss_weight: float = Field(
+        0.3,
+        ge=0,
+        description="Weight of the loss of MTP modules, in models that have them; 0 leaves them untrained.",
     )
     corpus: dict[str, JsonValue] = Field(
         description='Where the text comes from: {source = "..."} and the settings of that source, or a table of '
