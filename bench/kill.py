@@ -42,7 +42,7 @@ WEIGHED = (
     "model/*.safetensors",
     "*/tokenizer.json",
     "stages/*/model/*.safetensors",
-    "stages/*/evaluation.json",
+    "stages/*/evaluations.json",
 )
 CLOCKS = ("time", "step_time", "tokens_per_second", "mfu")
 

@@ -24,6 +24,7 @@ from farthing.runs.samples import SampleLog
 from farthing.runs.sinks import make_sinks
 from farthing.runs.store import RunDir
 from farthing.stages.config.base import TaskMixConfig
+from farthing.stages.evidence import comparisons
 from farthing.stages.kinds import KINDS
 from farthing.tasks.mixture import Mixture
 from farthing.tasks.task import Taskset
@@ -62,6 +63,7 @@ class Pipeline:
         self.models: dict[str, Path] = {}
         self.conversations: dict[str, Path] = {}
         self.evaluations: dict[str, dict[str, Any]] = {}
+        self.problems: dict[str, dict[str, list[Any]]] = {}
         self.fingerprints: dict[str, str] = {}
         if recipe.model.path is not None:
             self.models = {"base": Path(recipe.model.path), "final": Path(recipe.model.path)}
@@ -150,12 +152,19 @@ class Pipeline:
             self.models.setdefault("base", path)
         if "conversations" in outputs:
             self.conversations[stage.name] = self.run.path / outputs["conversations"]
-        if "evaluation" in outputs:
-            evaluated = stage.config.model_dump()["model"]
-            self.evaluations[evaluated] = read_json(self.run.path / outputs["evaluation"])
+        if "evaluations" in outputs:
+            for model, found in read_json(self.run.path / outputs["evaluations"]).items():
+                self.evaluations.setdefault(model, {}).update(found)
+            for model, found in read_json(self.run.path / outputs["problems"]).items():
+                self.problems.setdefault(model, {}).update(found)
 
     def _spent(self) -> dict[str, float]:
         return {"cost/money": self.ledger.money, "cost/wall_s": self.ledger.wall_s}
+
+    @staticmethod
+    def _flat(evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """By model alone, where the recipe has one taskset."""
+        return {model: next(iter(found.values())) for model, found in evaluations.items()}
 
     def _summarise(self) -> dict[str, Any]:
         """summary.json, the result and its price from the files of the run alone, and report.html beside it."""
@@ -171,7 +180,8 @@ class Pipeline:
             "processor": hardware.processor,
             "cores": hardware.cores,
             "stages": [stage.name for stage in self.recipe.stages],
-            "evaluations": self.evaluations,
+            "evaluations": self._flat(self.evaluations) if self.recipe.one_task else self.evaluations,
+            "comparisons": comparisons(self.problems),
             "wall_s": totals["wall_s"],
             "tokens": totals["tokens"],
             "flops": totals["flops"],

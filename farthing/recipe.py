@@ -20,6 +20,7 @@ from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, 
 from farthing.config import fingerprint as fingerprint_of
 from farthing.errors import CheckpointError, DataError, RecipeError
 from farthing.stages.config.base import OnModelConfig, StageConfig, TaskMixConfig
+from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.config.sft import SftConfig
@@ -144,7 +145,7 @@ def from_dict(data: Mapping[str, Any], where: str) -> Recipe:
     for stage in recipe.stages:
         if isinstance(stage.config, PretrainConfig):
             _check_corpus(stage.config, stage.name, recipe, where)
-        if isinstance(stage.config, TaskMixConfig):
+        if isinstance(stage.config, TaskMixConfig | EvaluateConfig):
             for name in stage.config.tasks:
                 if name not in recipe.tasks:
                     raise RecipeError(f"{where}: [{stage.name}]: {unknown(name, recipe.tasks, 'taskset')}")
@@ -267,6 +268,9 @@ def _check_order(recipe: Recipe, where: str) -> None:
             _check_model_named(stage.config.model, stage.name, models, where)
         if isinstance(stage.config, SftConfig):
             _check_conversations(stage.config, stage.name, done, where)
+        if isinstance(stage.config, EvaluateConfig) and stage.config.models != ["all"]:
+            for model in stage.config.models:
+                _check_model_named(model, stage.name, models, where)
         done.append(stage)
 
 

@@ -111,6 +111,11 @@ def test_several_tasksets_and_which_of_them_a_stage_draws() -> None:
         ({"tasks": {"words": {"name": "stories"}}}, "both [task] and [tasks]: move the one into the other"),
         ({"task": None, "tasks": {}}, "missing table [task]"),
         ({"task": None, "tasks": {"a b": {}}}, "tasks.a b must be a table called with letters"),
+        (
+            {"base_eval__models": ["pretrain", "grop"]},
+            '[base_eval]: unknown model "grop"; known: base, final, pretrain',
+        ),
+        ({"base_eval__tasks": ["words"]}, '[base_eval]: unknown taskset "words"; known: countdown'),
         ({"grpo__tasks": {"words": 1}}, '[grpo]: unknown taskset "words"; known: countdown'),
         (
             {"grpo__tasks": {"countdown": 0}},

@@ -51,7 +51,8 @@ def evaluate(
     card = read_object(directory / CARD)
     taskset = chosen_task(directory, card.get("task"), task, task_settings(task_set))
 
-    from farthing.stages.evaluate import Plan, evaluate_model
+    from farthing.stages.evaluate import evaluate_model
+    from farthing.stages.evidence import Plan
 
     plan = Plan(
         problems=n,

@@ -4,6 +4,7 @@ The page embeds this document; a server may hand out the same one for a run that
 """
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,12 @@ def _stage_states(run: RunFiles) -> list[Record]:
 
 
 def _comparisons(run: RunFiles) -> list[Record]:
+    """Each model with the one evaluated before it; the summary has all pairs."""
     listed = run.summary.get("comparisons")
-    return [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    order = list(table(run.summary.get("evaluations")))
+    before = dict(pairwise(order))
+    return [row for row in rows if row.get("a") not in before or before[row["a"]] == row.get("b")]
 
 
 def provenance(run: RunFiles) -> list[list[str]]:

@@ -17,15 +17,11 @@ def evaluations(run: RunFiles) -> list[Record]:
 
     Both layouts of summary.json are read: {"base": E} and {stage: {taskset: E}}. A control stands in the summary
     under "control", as an E or as the control run's own summary. Before there is a summary, the evaluations that
-    stages have finished count, each under the model that it names.
+    stages have finished count.
     """
-    rows = _rows(table(run.summary.get("evaluations"))) or _rows(
-        {
-            _evaluated_model(run, stage): run.evaluated[stage]
-            for stage in run.stage_names()
-            if stage in run.evaluated
-        }
-    )
+    rows = _rows(table(run.summary.get("evaluations")))
+    if not rows:
+        rows = [row for stage in run.stage_names() for row in _rows(run.evaluated.get(stage, {}))]
     control = table(run.summary.get("control"))
     if control and not any(row["model"] == "control" for row in rows):
         inner = table(control.get("evaluations")) or table(control.get("evaluation"))
@@ -34,10 +30,6 @@ def evaluations(run: RunFiles) -> list[Record]:
         )
         rows += final
     return sorted(rows, key=lambda row: PLACES.get(row["model"], 1))
-
-
-def _evaluated_model(run: RunFiles, stage: str) -> str:
-    return str(table(run.recipe.get(stage)).get("model", stage))
 
 
 def _rows(tree: Record) -> list[Record]:
@@ -85,8 +77,11 @@ def headline(run: RunFiles, rows: list[Record]) -> Record:
     by_model: dict[str, Record] = {}
     for row in rows:
         by_model.setdefault(row["model"], row)
-    base, control = by_model.get("base"), by_model.get("control")
-    final = by_model.get("final") or _latest(run)
+    control = by_model.get("control")
+    own = [row for model, row in by_model.items() if model != "control"]
+    several = len(own) > 1 and not {"base", "final"} & set(by_model)  # every model by the stage that made it
+    base = own[0] if several else by_model.get("base")
+    final = own[-1] if several else by_model.get("final") or _latest(run)
     return {
         "task": _task(run, final or base),
         "sentence": _sentence(run, final or base),
@@ -113,7 +108,8 @@ def _latest(run: RunFiles) -> Record | None:
 
 
 def _task(run: RunFiles, evaluation: Record | None) -> str:
-    name = (evaluation or {}).get("task") or table(run.recipe.get("task")).get("name")
+    several = " and ".join(table(run.recipe.get("tasks")))
+    name = several or (evaluation or {}).get("task") or table(run.recipe.get("task")).get("name")
     return name if isinstance(name, str) else ""
 
 

@@ -1,7 +1,7 @@
 """Held-out problems one by one: how often each is solved, before and after.
 
-Read from stages/NAME/problems.json where an evaluation left it: a list of {"problem": {..}, "rate": 0 to 1}, in the
-same order for every evaluation of a run.
+Read from stages/NAME/problems.json where an evaluation left it: {model: {taskset: a list}} of {"problem": {..},
+"rate": 0 to 1}, in the same order for every evaluation of a run.
 """
 
 import json
@@ -22,9 +22,11 @@ def held_out(run: RunFiles) -> Record:
     tables: dict[str, dict[str, float]] = {}
     titles: dict[str, str] = {}
     for stage in run.stage_names():
-        rates = _rates(run.problems.get(stage, []), titles)
-        if rates:
-            tables[str(table(run.recipe.get(stage)).get("model", stage))] = rates
+        for model, tasks in run.problems.get(stage, {}).items():
+            lists = [entries for entries in table(tasks).values() if isinstance(entries, list)]
+            rates = _rates([entry for entries in lists for entry in entries], titles)
+            if rates:
+                tables[model] = tables.get(model, {}) | rates
     if not tables:
         return {}
     columns = list(tables.values())

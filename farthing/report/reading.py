@@ -25,8 +25,8 @@ Kept = TypeVar("Kept")
 class RunFiles:
     """The content of a run directory. Missing files are empty; `notices` names what was unreadable.
 
-    `evaluated` and `problems`: evaluation.json and problems.json of the stages that left one; `rollbacks`: every
-    time that a stage went back to a checkpoint.
+    `evaluated` and `problems`: evaluations.json and problems.json of the stages that left them, by model and taskset;
+    `rollbacks`: every time that a stage went back to a checkpoint.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class RunFiles:
     model: Record = field(default_factory=dict)
     hardware: Record = field(default_factory=dict)
     evaluated: dict[str, Record] = field(default_factory=dict)
-    problems: dict[str, list[Any]] = field(default_factory=dict)
+    problems: dict[str, Record] = field(default_factory=dict)
     rollbacks: list[Record] = field(default_factory=list)
     recipe_text: str = ""
     metrics: list[Record] = field(default_factory=list)
@@ -78,8 +78,8 @@ def read_run(run_dir: str | Path) -> RunFiles:
         status=_status(path, notices),
         summary=_json(path / "summary.json", notices),
         hardware=_json(path / "hardware.json", notices),
-        evaluated={file.parent.name: _json(file, notices) for file in _stage_files(path, "evaluation.json")},
-        problems={file.parent.name: _listed(file, notices) for file in _stage_files(path, "problems.json")},
+        evaluated={file.parent.name: _json(file, notices) for file in _stage_files(path, "evaluations.json")},
+        problems={file.parent.name: _json(file, notices) for file in _stage_files(path, "problems.json")},
         rollbacks=[
             record
             for file in _stage_files(path, ROLLBACKS)
@@ -97,15 +97,6 @@ def read_run(run_dir: str | Path) -> RunFiles:
 
 def _stage_files(path: Path, name: str) -> list[Path]:
     return sorted(path.glob(f"stages/*/{name}"))
-
-
-def _listed(path: Path, notices: list[str]) -> list[Any]:
-    try:
-        value = read_json(path)
-    except FarthingError as problem:
-        notices.append(_relative(problem, path))
-        return []
-    return value if isinstance(value, list) else []
 
 
 def _headers(path: Path) -> list[Record]:

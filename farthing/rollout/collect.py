@@ -30,18 +30,21 @@ def request_seed(*parts: object) -> int:
 def sample(
     generator: Generator,
     prompts: Sequence[Prompt],
-    samples: int,
+    samples: int | Sequence[int],
     params: SamplingParams,
     seed: Sequence[object],
+    first: int = 0,
 ) -> list[list[Completion]]:
-    """`samples` completions of each prompt; the k-th of prompt i draws with a seed named by (seed, i, k)."""
+    """`samples` completions of each prompt, or as many as the list says; the k-th of prompt i, counted from `first`,
+    draws with a seed named by (seed, i, k)."""
+    counts = [samples] * len(prompts) if isinstance(samples, int) else samples
     requests = []
-    for index, prompt in enumerate(prompts):
-        for k in range(samples):
+    for index, (prompt, count) in enumerate(zip(prompts, counts, strict=True), first):
+        for k in range(count):
             own = replace(params, seed=request_seed(*seed, index, k))
             requests.append(Request(prompt.token_ids, own, f"{index}/{k}"))
-    completions = generator.generate(requests)
-    return [completions[start : start + samples] for start in range(0, len(completions), samples)]
+    completions = iter(generator.generate(requests))
+    return [[next(completions) for _ in range(count)] for count in counts]
 
 
 def judge(

@@ -69,6 +69,11 @@ class Context:
         tasks = {"tasks": trained} if len(trained) > 1 else {"task": next(iter(trained.values()))}
         return {**tasks, "stage": self.name, **about}
 
+    @property
+    def made(self) -> list[str]:
+        """The stages that have made a model, in their order."""
+        return [name for name in self.models if name not in ("base", "final")]
+
     def compute_dtype(self, dtype: str) -> torch.dtype | None:
         """The dtype of the compute view: bfloat16, or None for the masters' own float32. "auto" takes bfloat16 where
         the processor multiplies it in hardware."""

@@ -22,7 +22,8 @@ from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.curriculum import Curriculum
-from farthing.stages.evaluate import Plan, ask, sampling_cost, spent, stop_ids, verdict
+from farthing.stages.evaluate import ask, sampling_cost, spent, stop_ids
+from farthing.stages.evidence import Plan, verdict
 from farthing.stages.learning import optim_settings
 from farthing.stages.objective import objective
 from farthing.stages.reference import Reference
@@ -144,11 +145,11 @@ class Policy:
             seed=context.seed,
         )
         with context.ledger.phase(context.name, "evaluate", self.step) as entry:
-            groups = ask(self.engine, self.tokenizer, context.taskset, plan)
-            tokens, flops = spent(self.learner.model, groups)
+            asked = ask(self.engine, self.tokenizer, context.taskset, plan)
+            tokens, flops = spent(self.learner.model, asked)
             entry.tokens += tokens
             entry.flops += flops
-            result = verdict(context.taskset.name, groups, plan)
+            result = verdict(context.taskset.name, asked, plan)
         low, high = result["pass@1_interval"]
         return {
             "eval/pass@1": result["pass@1"],

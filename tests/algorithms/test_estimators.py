@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing.algorithms import estimators
-from farthing.algorithms.estimators import cons, interval, pass_at_1, pass_at_k
+from farthing.algorithms.estimators import cons, interval, paired_difference, pass_at_k, posterior
 
 
 @pytest.mark.parametrize("n", range(1, 8))
@@ -38,11 +38,6 @@ def test_pass_at_k_is_unbiased() -> None:
 def test_pass_at_k_needs_k_samples(n: int, k: int) -> None:
     with pytest.raises(ValueError, match=f"pass@{k}"):
         pass_at_k(n, 0, k)
-
-
-def test_pass_at_1_is_a_mean_of_means() -> None:
-    """A problem with more samples does not count for more."""
-    assert pass_at_1([[1.0], [0.0, 0.0, 0.0, 1.0]]) == pytest.approx((1 + 0.25) / 2)
 
 
 VOTES = [
@@ -76,20 +71,76 @@ def test_votes_do_not_depend_on_the_order(ballot: list[tuple[str | None, bool]],
     )
 
 
-def test_intervals_cover_what_they_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 evaluations of 96 problems of unequal difficulty, 4 samples each: the true mean lies in the 95% interval
-    about as often as promised. A sound interval covers less than 90% here once in 5,000 seeds; the seed is fixed."""
-    monkeypatch.setattr(estimators, "RESAMPLES", 500)
-    rng = np.random.default_rng(1)
-    covered = [0, 0]
+def coverage(problems: int, samples: int, difficulty: tuple[float, float], trials: int = 400) -> float:
+    """How often the 95% interval of `samples` answers to each of `problems` problems holds the true mean, where a
+    problem's chance to be solved is drawn from a beta distribution."""
+    rng = np.random.default_rng(problems)
+    truth, held = difficulty[0] / sum(difficulty), 0
+    for trial in range(trials):
+        values = rng.binomial(samples, rng.beta(*difficulty, problems)) / samples
+        low, high = interval(values.tolist(), seed=trial)
+        held += low <= truth <= high
+    return held / trials
+
+
+@pytest.mark.parametrize("problems", [10, 30, 100, 300])
+@pytest.mark.parametrize(
+    ("samples", "difficulty"), [(4, (0.6, 1.2)), (1, (0.6, 1.2)), (4, (3.0, 0.3)), (16, (5.0, 5.0))]
+)
+def test_intervals_cover_what_they_promise(
+    problems: int, samples: int, difficulty: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below a few hundred problems too, hard ones, easy ones and all alike. An interval that holds the truth in 95 of
+    100 cases holds it in fewer than 91.5% of 400 trials once in 500 seeds; the seeds are fixed. The percentile
+    bootstrap holds it in about 80% for ten of the easy problems."""
+    monkeypatch.setattr(estimators, "RESAMPLES", 400)
+    assert coverage(problems, samples, difficulty) >= 0.915
+
+
+def test_with_one_sample_each_it_is_the_beta_binomial_posterior() -> None:
+    """Jeffreys' prior: 7 right of 20 is Beta(7.5, 13.5), whose mean and standard deviation are closed forms. Four
+    standard errors of 4,000 draws: a false alarm once in 16,000 seeds; the seed is fixed."""
+    draws = posterior([1.0] * 7 + [0.0] * 13)
+    a, b = 7.5, 13.5
+    sd = math.sqrt(a * b / (a + b) ** 2 / (a + b + 1))
+    assert float(np.mean(draws)) == pytest.approx(a / (a + b), abs=4 * sd / math.sqrt(len(draws)))
+    assert float(np.std(draws)) == pytest.approx(sd, rel=4 / math.sqrt(2 * len(draws)))
+
+
+def test_all_right_is_not_certainly_always_right() -> None:
+    low, high = interval([1.0] * 20)
+    assert high == 1.0 and 0.8 < low < 0.95
+
+
+def test_paired_differences_find_what_intervals_apart_would_not() -> None:
+    """The same gain on problems of very different difficulty: paired it is certain, apart the intervals overlap."""
+    first = [index / 40 for index in range(36)]
+    second = [rate + 0.1 for rate in first]
+    found = paired_difference(first, second)
+    assert found.mean == pytest.approx(0.1) and found.p_better > 0.95
+    assert interval(first)[1] > interval(second)[0]
+
+
+def test_models_that_are_alike_are_seldom_called_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two samplings of one model on 30 problems: either is called better with 95% in about a tenth of the trials at
+    most. Beyond 15% of 300 once in 200 seeds if it were a tenth; the seed is fixed."""
+    monkeypatch.setattr(estimators, "RESAMPLES", 400)
+    rng = np.random.default_rng(5)
+    called = 0
     for trial in range(300):
-        difficulty = rng.beta(0.6, 1.2, 96)
-        values = rng.binomial(4, difficulty) / 4
-        for index, level in enumerate((0.95, 0.5)):
-            low, high = interval(values.tolist(), seed=trial, level=level)
-            covered[index] += low <= 0.6 / 1.8 <= high
-    assert covered[0] / 300 > 0.90
-    assert 0.38 < covered[1] / 300 < 0.62
+        skill = rng.beta(0.6, 1.2, 30)
+        first, second = (rng.binomial(4, skill) / 4 for _ in range(2))
+        p = paired_difference(first.tolist(), second.tolist(), seed=trial).p_better
+        called += p >= 0.95 or p <= 0.05
+    assert called / 300 < 0.15
+
+
+def test_nothing_to_tell_apart() -> None:
+    found = paired_difference([1.0, 0.0, 1.0], [1.0, 0.0, 1.0])
+    assert (found.mean, found.p_better) == (0.0, 0.5)
+    assert found.interval[0] < 0 < found.interval[1]
+    with pytest.raises(ValueError, match="cannot be paired"):
+        paired_difference([1.0], [])
 
 
 def test_intervals_hold_their_mean_and_repeat() -> None:

@@ -253,7 +253,8 @@ def evaluate(path: Path, clock: Clock, stage: str, rate: float) -> dict[str, Any
     folder = path / "stages" / stage
     folder.mkdir(parents=True)
     result = evaluation(rate)
-    (folder / "evaluation.json").write_text(json.dumps(result), encoding="utf-8")
+    model = stage.removesuffix("_eval")
+    (folder / "evaluations.json").write_text(json.dumps({model: {"countdown": result}}), encoding="utf-8")
     rng = random.Random(11)
     skills = [min(1.0, max(0.0, rng.gauss(rate, 0.6 * math.sqrt(rate * (1 - rate))))) for _ in range(500)]
     rates = [
@@ -263,7 +264,7 @@ def evaluate(path: Path, clock: Clock, stage: str, rate: float) -> dict[str, Any
         }
         for n, skill in enumerate(skills)
     ]
-    (folder / "problems.json").write_text(json.dumps(rates), encoding="utf-8")
+    (folder / "problems.json").write_text(json.dumps({model: {"countdown": rates}}), encoding="utf-8")
     return {
         "stage": stage,
         "step": 1,

@@ -19,7 +19,8 @@ def run(**problems: list[dict[str, object]]) -> RunFiles:
         "stages": list(problems),
         **{name: {"kind": "evaluate", "model": name[:-5]} for name in problems},
     }
-    return RunFiles(Path(), config={"recipe": recipe}, problems=problems)
+    kept = {name: {name[:-5]: {"countdown": listed}} for name, listed in problems.items()}
+    return RunFiles(Path(), config={"recipe": recipe}, problems=kept)
 
 
 def test_rates_are_counted_and_rows_ordered_by_gain() -> None:
@@ -36,7 +37,8 @@ def test_the_files_of_a_run_are_read(run_dir: Path) -> None:
     found = gather(run_dir)["held_out"]
     assert found["models"] == ["base", "final"]
     assert [sum(counts) for counts in found["counts"]] == [500, 500]
-    kept = json.loads((run_dir / "stages/final_eval/problems.json").read_text(encoding="utf-8"))
+    file = run_dir / "stages/final_eval/problems.json"
+    kept = json.loads(file.read_text(encoding="utf-8"))["final"]["countdown"]
     rates = {row["title"]: row["rates"][1] for row in found["rows"]}
     first = kept[0]["problem"]
     assert (
@@ -53,7 +55,9 @@ def test_buckets(rate: float, name: str) -> None:
     assert BUCKETS[bucket(rate)] == name
 
 
-@pytest.mark.parametrize("content", ["[", "{}", "[1, null]", '[{"rate": "x"}]', "null"])
+@pytest.mark.parametrize(
+    "content", ["[", "{}", "[1, null]", '{"final": {"t": [{"rate": "x"}]}}', '{"final": 3}', "null"]
+)
 def test_without_readable_files_there_is_nothing(tmp_path: Path, content: str) -> None:
     assert held_out(RunFiles(tmp_path)) == {}
     folder = tmp_path / "stages" / "final_eval"

@@ -169,7 +169,7 @@ def test_values_of_any_type_anywhere_have_a_page(make_run: Maker, tmp_path: Path
     """Every value of every file, one after another, replaced by something nobody meant, each time something else."""
     path = make_run(tmp_path / "run", steps=2, pretrain_steps=1)
     for file in path.glob("stages/*/problems.json"):
-        file.write_text('[{"problem": {"n": 1}, "rate": 0.5}]', encoding="utf-8")
+        file.write_text('{"base": {"countdown": [{"problem": {"n": 1}, "rate": 0.5}]}}', encoding="utf-8")
     group = json.loads((path / "samples.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     (path / "samples.jsonl").write_text(
         json.dumps(group | {"samples": group["samples"][:1]}) + "\n", encoding="utf-8"
