@@ -2,16 +2,20 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from farthing.cli.options import (
     AsJson,
+    MaxNewTokens,
     ModelPath,
+    Problems,
     Quantize,
     Seed,
+    TaskName,
     TaskSettings,
     Temperature,
     checked_quantize,
@@ -25,18 +29,13 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: ModelPath,
-    task: Annotated[
-        str | None, typer.Option("--task", help="The taskset; the one it was trained on, when not given.")
-    ] = None,
+    task: TaskName = None,
     task_set: TaskSettings = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Held-out problems.")] = 500,
+    n: Problems = 500,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples for each of them: the k.")] = 4,
     seed: Seed = 0,
     temperature: Temperature = 1.0,
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option("--max-new-tokens", min=1, help="As long as it was trained to, when not given."),
-    ] = None,
+    max_new_tokens: MaxNewTokens = None,
     quantize: Quantize = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +48,7 @@ def evaluate(
 
     directory = model_directory(model)
     card = read_object(directory / CARD)
-    taskset = chosen_task(directory, card.get("task"), task, task_settings(task_set))
+    taskset = chosen_task(directory, card, task, task_settings(task_set))
 
     from farthing.stages.evaluate import evaluate_model
     from farthing.stages.evidence import Plan
@@ -76,18 +75,25 @@ def evaluate(
 
 
 def chosen_task(
-    directory: Path, trained: dict[str, object] | None, name: str | None, settings: dict[str, object]
+    directory: Path, card: Mapping[str, Any], name: str | None, settings: Mapping[str, Any]
 ) -> "Taskset":
     """The taskset that was asked for; without a name the one the model was trained on, settings on top of its own.
 
-    A name that was trained on does not bring the settings of the training with it: what is asked is what is typed.
+    A name that was trained on does not bring the settings of the training with it: what is asked is what is typed. Of
+    several, each has a name in its recipe ([tasks.NAME]), and that name does.
     """
     from farthing.tasks import load
 
+    several = card.get("tasks") or {}
+    own = several.get(name) if name is not None else card.get("task")
+    if own is not None:
+        return load(str(own["name"]), **{**own.get("settings", {}), **settings})
     if name is not None:
         return load(name, **settings)
-    if not trained:
+    if several:
         raise UserError(
-            f"{directory}: nothing says what it was trained on; name a taskset, for example --task countdown"
+            f"{directory}: it was trained on several tasksets; choose --task {' or --task '.join(several)}"
         )
-    return load(str(trained["name"]), **{**dict(trained.get("settings") or {}), **settings})  # type: ignore[call-overload]
+    raise UserError(
+        f"{directory}: nothing says what it was trained on; name a taskset, for example --task countdown"
+    )

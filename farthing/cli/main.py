@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from farthing import __version__
-from farthing.cli import chat, evaluate, export, generate, inspect, report, run, serve, tasks
+from farthing.cli import chat, compare, evaluate, export, generate, inspect, report, run, serve, tasks
 from farthing.errors import FarthingError, UserError
 
 Command = Callable[..., Any]
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     "chat": chat.chat,
     "serve": serve.serve,
     "eval": evaluate.evaluate,
+    "compare": compare.compare,
     "generate": generate.generate,
     "report": report.report,
     "inspect": inspect.inspect,

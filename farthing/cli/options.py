@@ -16,6 +16,13 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same 
 Temperature = Annotated[
     float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token.")
 ]
+TaskName = Annotated[
+    str | None, typer.Option("--task", help="The taskset; the one it was trained on, when not given.")
+]
+Problems = Annotated[int, typer.Option("--n", min=1, help="Held-out problems.")]
+MaxNewTokens = Annotated[
+    int | None, typer.Option("--max-new-tokens", min=1, help="As long as it was trained to, when not given.")
+]
 TaskSettings = Annotated[
     list[str] | None,
     typer.Option("--task-set", metavar="KEY=VALUE", help="A setting of the taskset; may be repeated."),

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from farthing.config import unknown
 from farthing.data.countdown_student import CountdownStudent
+from farthing.data.stories_student import StoriesStudent
 from farthing.errors import RecipeError
 from farthing.tasks.draws import interleaved
 from farthing.text.bpe import ASSISTANT, END, USER
@@ -23,7 +24,10 @@ class Source(Protocol):
 
 
 # name -> the source, and the taskset whose training problems it draws.
-SOURCES: dict[str, tuple[type[Any], str]] = {"countdown_student": (CountdownStudent, "countdown")}
+SOURCES: dict[str, tuple[type[Any], str]] = {
+    "countdown_student": (CountdownStudent, "countdown"),
+    "stories_student": (StoriesStudent, "stories"),
+}
 # Documents from here on are never trained on: the held-out loss is measured on them.
 HELDOUT_START = 1 << 40
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from farthing.cli.evaluate import chosen_task
 from farthing.cli.main import run_command_line
+from farthing.errors import UserError
 from farthing.models.checkpoint import save_model
 from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder, initialise
@@ -144,3 +146,32 @@ def test_a_model_that_nobody_trained_on_a_task_is_asked_for_one(
             (tmp_path / file.name).write_bytes(file.read_bytes())
     assert run_command_line(["eval", str(tmp_path)]) == 2
     assert "--task countdown" in capsys.readouterr().err
+
+
+def test_compare_pairs_two_models_on_the_same_problems(
+    model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["compare", str(model_dir), str(model_dir), "--n", "3", "--samples", "2"]
+    assert run_command_line([*ask, "--json"]) == 0
+    told = last_line(capsys)
+    assert {"a", "b", "task", "difference", "interval", "p_better"} <= set(told)
+    assert (told["a"], told["task"], told["difference"], told["p_better"]) == (
+        str(model_dir),
+        "countdown",
+        0.0,
+        0.5,
+    )
+    assert run_command_line(ask) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "no difference can be told from 3 problems"
+
+
+def test_a_model_of_several_tasksets_is_asked_by_the_names_of_its_recipe(tmp_path: Path) -> None:
+    trained = {
+        "words": {"name": "stories", "settings": {"steps": [1], "languages": ["pt"]}},
+        "countdown": {"name": "countdown"},
+    }
+    chosen = chosen_task(tmp_path, {"tasks": trained}, "words", {"max_number": 9})
+    assert (chosen.name, chosen.settings.steps, chosen.settings.max_number) == ("stories", [1], 9)
+    assert chosen_task(tmp_path, {"tasks": trained}, "stories", {}).settings.steps == [1, 2, 3]
+    with pytest.raises(UserError, match="choose --task words or --task countdown"):
+        chosen_task(tmp_path, {"tasks": trained}, None, {})

@@ -125,7 +125,7 @@ def test_a_document_is_what_the_template_makes_of_the_two_turns() -> None:
 @pytest.mark.parametrize(
     ("settings_", "complaint"),
     [
-        ({}, "corpus.source None is unknown; choose one of countdown_student"),
+        ({}, "corpus.source None is unknown; choose one of countdown_student, stories_student"),
         ({"source": "wikipedia"}, "'wikipedia' is unknown"),
         ({"source": "countdown_student", "patience": 3}, "corpus: .*patience"),
     ],

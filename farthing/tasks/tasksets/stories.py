@@ -83,7 +83,7 @@ def texts(language: str) -> dict[str, Any]:
     return load_toml(_TEXTS / f"{language}.toml")
 
 
-def _evaluate(formula: str, numbers: Mapping[str, int]) -> tuple[int, int]:
+def evaluate(formula: str, numbers: Mapping[str, int]) -> tuple[int, int]:
     """The exact value of a formula over named numbers, as (numerator, denominator)."""
     value = parse(_NAME.sub(lambda match: f"({numbers[match[0]]})", formula)).value
     assert value is not None
@@ -93,17 +93,17 @@ def _evaluate(formula: str, numbers: Mapping[str, int]) -> tuple[int, int]:
 def _draw_numbers(skeleton: Skeleton, max_number: int, draws: Draws) -> dict[str, int]:
     numbers = {"M": max_number}
     for name, low, high in skeleton.draw:
-        bottom, top = _evaluate(low, numbers), _evaluate(high, numbers)
+        bottom, top = evaluate(low, numbers), evaluate(high, numbers)
         numbers[name] = draws.between(ceil(bottom[0] / bottom[1]), floor(top[0] / top[1]))
     del numbers["M"]
     return numbers
 
 
-def _worked_out(skeleton: Skeleton, numbers: Mapping[str, int]) -> tuple[dict[str, int], int]:
+def worked_out(skeleton: Skeleton, numbers: Mapping[str, int]) -> tuple[dict[str, int], int]:
     """All numbers of the story (drawn, given and of every step), and the answer."""
     known = dict(numbers)
     for name, formula in [*skeleton.given, *skeleton.steps]:
-        known[name], denominator = _evaluate(formula, known)
+        known[name], denominator = evaluate(formula, known)
         assert denominator == 1, f"{formula} is not whole for {numbers}"
     return known, known[skeleton.steps[-1][0]]
 
@@ -166,7 +166,7 @@ class Stories(Taskset):
         self, *, language: str, story: str, wording: int, numbers: dict[str, int], cast: dict[str, str]
     ) -> list[Message]:
         words = texts(language)
-        known, _ = _worked_out(skeletons()[story], numbers)
+        known, _ = worked_out(skeletons()[story], numbers)
         content = words["stories"][story]["ask"][wording].format(**known, **cast)
         if self.settings.prompt == "full":
             content = f"{content}\n\n{words['full']}"
@@ -176,13 +176,13 @@ class Stories(Taskset):
         self, *, language: str, story: str, numbers: dict[str, int], cast: dict[str, str], **rest: Any
     ) -> list[str]:
         """A right solution in the problem's language, one sentence for each step."""
-        known, _ = _worked_out(skeletons()[story], numbers)
+        known, _ = worked_out(skeletons()[story], numbers)
         steps: list[str] = texts(language)["stories"][story]["steps"]
         return [step.format(**known, **cast) for step in steps]
 
     def answer(self, *, story: str, numbers: dict[str, int], **rest: Any) -> int:
         """The right answer."""
-        return _worked_out(skeletons()[story], numbers)[1]
+        return worked_out(skeletons()[story], numbers)[1]
 
     def gold(self, **problem: Any) -> str:
         thinking = "\n".join(self.solution(**problem))
