@@ -7,7 +7,7 @@ finished stages and continues the one that was interrupted from its last checkpo
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class Pipeline:
             seed=self.recipe.seed,
             tasks=self.recipe.tasks,
             model=self.recipe.model,
-            taskset=self._taskset(stage),
+            taskset=taskset_of(self.recipe, self.tasksets, stage),
             tasksets=self.tasksets,
             run=self.run,
             metrics=self.metrics,
@@ -131,14 +131,6 @@ class Pipeline:
             models=dict(self.models),
             conversations=dict(self.conversations),
         )
-
-    def _taskset(self, stage: Stage) -> Taskset:
-        """What the stage draws its problems from."""
-        chosen = stage.config.tasks if isinstance(stage.config, TaskMixConfig) else {}
-        weights = chosen or dict.fromkeys(self.tasksets, 1)
-        if len(weights) == 1:
-            return self.tasksets[next(iter(weights))]
-        return Mixture({name: self.tasksets[name] for name in weights}, weights, self.recipe.seed)
 
     def _take_in(self, stage: Stage) -> None:
         """Make what a finished stage left available to the stages after it."""
@@ -190,6 +182,15 @@ class Pipeline:
         write_json(self.run.path / "summary.json", summary)
         write_report(self.run.path)
         return summary
+
+
+def taskset_of(recipe: Recipe, tasksets: Mapping[str, Taskset], stage: Stage) -> Taskset:
+    """What a stage draws its problems from: one of the recipe's tasksets, or several as one."""
+    chosen = stage.config.tasks if isinstance(stage.config, TaskMixConfig) else {}
+    weights = chosen or dict.fromkeys(tasksets, 1)
+    if len(weights) == 1:
+        return tasksets[next(iter(weights))]
+    return Mixture({name: tasksets[name] for name in weights}, weights, recipe.seed)
 
 
 def prepare_machine(run_path: Path) -> Hardware:

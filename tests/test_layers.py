@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("learner", "rollout"),
     ("backends",),
     ("stages",),
-    ("recipe", "cost.planner", "report", "pipeline"),
+    ("recipe", "cost.planner", "report", "pipeline", "doctor"),
     ("server", "cli", "__main__"),
 )
 
@@ -37,6 +37,7 @@ SIBLINGS: dict[str, frozenset[str]] = {
     "engine": frozenset({"models"}),
     "cost.planner": frozenset({"recipe"}),
     "pipeline": frozenset({"recipe", "report"}),
+    "doctor": frozenset({"recipe", "pipeline"}),
     "cli": frozenset({"server"}),
     "__main__": frozenset({"cli"}),
 }

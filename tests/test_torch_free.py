@@ -39,6 +39,8 @@ TORCH_FREE = (
     "stages/config",
     "stages/kinds",
     "stages/signs",
+    "stages/checks",
+    "doctor",
 )
 
 # Raising, not merely absent: a module that survives `except ImportError` has still reached for torch.

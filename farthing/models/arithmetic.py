@@ -160,6 +160,17 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16") -> int:
     return channels * config.num_hidden_layers * DTYPE_BYTES[dtype]
 
 
+def learning_bytes(config: ModelConfig, microbatch_tokens: int, *, references: int = 0) -> int:
+    """Bytes of learning, at most: float32 masters, gradients and AdamW's two moments, a bfloat16 compute copy, every
+    reference with its own, and of one micro-batch the logits, their softmax and its gradient in float32 beside the
+    activations (arXiv 2205.05198, equation 2, without attention scores: 34 bytes per token, layer and channel).
+    """
+    weights = weight_bytes(config, "float32")
+    logits = 3 * microbatch_tokens * config.vocab_size * DTYPE_BYTES["float32"]
+    activations = 34 * microbatch_tokens * config.num_hidden_layers * config.hidden_size
+    return 4 * weights + weights // 2 + references * (weights + weights // 2) + logits + activations
+
+
 def linear_flops(config: ModelConfig) -> int:
     """FLOPs of one token in every matrix it is multiplied with, the output head and MTP modules left out."""
     own = {

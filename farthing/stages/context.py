@@ -17,6 +17,7 @@ from farthing.runs.metrics import MetricsLog
 from farthing.runs.samples import SampleLog
 from farthing.runs.store import RunDir
 from farthing.stages.config.base import StageConfig
+from farthing.stages.machine import compute_dtype
 from farthing.stages.sections import ModelSection, TaskSection
 from farthing.tasks.task import Taskset
 from farthing.text.tokenizer import Tokenizer
@@ -75,10 +76,8 @@ class Context:
         return [name for name in self.models if name not in ("base", "final")]
 
     def compute_dtype(self, dtype: str) -> torch.dtype | None:
-        """The dtype of the compute view: bfloat16, or None for the masters' own float32. "auto" takes bfloat16 where
-        the processor multiplies it in hardware."""
-        wanted = dtype == "bfloat16" or (dtype == "auto" and self.hardware.bf16)
-        return torch.bfloat16 if wanted else None
+        """The dtype of the compute view on this machine; see `machine.compute_dtype`."""
+        return compute_dtype(dtype, self.hardware)
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer of this run."""

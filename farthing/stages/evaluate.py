@@ -24,6 +24,7 @@ from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.context import Context
 from farthing.stages.evidence import Answer, Asked, Evaluation, Plan, rates, verdict
 from farthing.tasks.task import Taskset
+from farthing.text.chat import stop_ids
 from farthing.text.regions import split
 from farthing.text.tokenizer import Tokenizer
 
@@ -190,11 +191,6 @@ def sampling_cost(model: Decoder, prompts: Sequence[int], completions: Sequence[
     tokens = sum(prompts) + sum(completions)
     context = sum(completions) // max(len(completions), 1) + sum(prompts) // max(len(prompts), 1)
     return tokens, forward_flops(model.config, tokens, context)
-
-
-def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The token that ends a turn, if the vocabulary has one."""
-    return () if tokenizer.eos_id is None else (tokenizer.eos_id,)
 
 
 def ask_model(

@@ -30,6 +30,7 @@ from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.guards import Watch, go_back, slowed
 from farthing.stages.policy import Policy
+from farthing.stages.preflight import admit
 from farthing.stages.readings import Clock, group_record, note_waste, rollout_metrics
 from farthing.tasks.task import Problem, Score
 
@@ -56,6 +57,8 @@ def learn(context: Context, config: GrpoConfig, rl: Policy) -> None:
     while rl.step < config.steps:
         clock = Clock()
         drawn = roll_out(context, config, rl, clock)
+        if rl.step == 0:
+            admit(context, config, rl, drawn)
         with context.ledger.phase(context.name, "train", rl.step) as entry:
             metrics = rl.learn(config, fullest(drawn, config.prompts_per_step), entry)
         clock.lap("train")

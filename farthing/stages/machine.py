@@ -6,10 +6,19 @@ from functools import cache
 
 import torch
 
+from farthing.cost.hardware import Hardware
+
 
 def fix_threads(threads: int) -> None:
     """Threads are fixed for a whole run: sums are split by thread, so another number is another result."""
     torch.set_num_threads(threads)
+
+
+def compute_dtype(dtype: str, hardware: Hardware) -> torch.dtype | None:
+    """The dtype of the compute view: bfloat16, or None for the masters' own float32. "auto" takes bfloat16 where the
+    processor multiplies it in hardware."""
+    wanted = dtype == "bfloat16" or (dtype == "auto" and hardware.bf16)
+    return torch.bfloat16 if wanted else None
 
 
 def matmul(n: int, dtype: str) -> None:

@@ -22,11 +22,12 @@ from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.curriculum import Curriculum
-from farthing.stages.evaluate import ask, sampling_cost, spent, stop_ids
+from farthing.stages.evaluate import ask, sampling_cost, spent
 from farthing.stages.evidence import Plan, verdict
 from farthing.stages.learning import optim_settings
 from farthing.stages.objective import objective
 from farthing.stages.reference import Reference
+from farthing.text.chat import stop_ids
 from farthing.text.tokenizer import Tokenizer
 
 

@@ -80,6 +80,9 @@ class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
     samples_every: int = Field(5, ge=1, description="Steps between groups that are kept for reading.")
     samples_kept: int = Field(2, ge=0, description="Groups that are kept each time.")
+    preflight: Literal["refuse", "warn"] = Field(
+        "refuse", description="What a first batch does that shows that nothing can be learnt: docs/doctor.md."
+    )
     guards: GuardConfig = Field(
         GuardConfig.model_validate({}), description="When the run counts as gone wrong: [grpo.guards], below."
     )
