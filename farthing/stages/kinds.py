@@ -8,6 +8,7 @@ from farthing.stages.config.base import StageConfig
 from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
+from farthing.stages.config.rejection import RejectionConfig
 from farthing.stages.config.sft import SftConfig
 from farthing.stages.config.tokenizer import TokenizerConfig
 
@@ -31,5 +32,6 @@ KINDS: dict[str, Kind] = {
     "pretrain": Kind(PretrainConfig, "farthing.stages.pretrain", makes_model=True),
     "sft": Kind(SftConfig, "farthing.stages.sft", makes_model=True),
     "grpo": Kind(GrpoConfig, "farthing.stages.grpo", makes_model=True),
+    "rejection": Kind(RejectionConfig, "farthing.stages.rejection", writes_conversations=True),
     "evaluate": Kind(EvaluateConfig, "farthing.stages.evaluate"),
 }
