@@ -173,7 +173,8 @@ class Runner:
     def decode(self) -> np.ndarray:
         """One token for every decoding row; returns their slots."""
         num_rows = self.num_decoding
-        self._exchange(*ordering(self.columns.length[:num_rows] + 1))
+        if not self.slots.are_read_exactly:
+            self._exchange(*ordering(self.columns.length[:num_rows] + 1))
         lengths = self.columns.length[:num_rows].copy()
         self.slots.reserve(0, int(lengths.max()) + 1)
         attend = DecodeAttend(self.slots, lengths)

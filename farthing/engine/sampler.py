@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from farthing.models import fused
+
 _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
 LOWEST_TEMPERATURE = 1e-6
 
@@ -64,6 +66,9 @@ def sample(
 
     `wanted_NV`: logits to draw from instead, where requests have a say in them; `logprobs` stay the raw model's.
     """
+    if filters.is_plain and wanted_NV is None and logits_NV.dtype == torch.float32 and fused.pays(logits_NV):
+        token_ids, logprobs = fused.draw(logits_NV, torch.from_numpy(uniform_N))
+        return Drawn(token_ids, logprobs, logprobs)
     raw_NV = torch.log_softmax(logits_NV.float(), dim=-1)
     base_NV = raw_NV if wanted_NV is None else torch.log_softmax(wanted_NV, dim=-1)
     shaped_NV = base_NV if filters.is_plain else _shape(base_NV, filters)

@@ -10,12 +10,15 @@ Shapes: L layers, S slots, K key heads, T tokens, D key channels, V value channe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from farthing.models import fused
 
 KEY_BUCKET = 64
 # Rows are computed in multiples of this: below it a float32 product takes another kernel and rows would depend on the
@@ -41,6 +44,13 @@ class Slots:
     @property
     def num_slots(self) -> int:
         return self.keys.shape[1]
+
+    @property
+    def are_read_exactly(self) -> bool:
+        """Whether a row's keys are read up to its own length, wherever it sits: then rows need no order. Latents, which
+        are their own values, and heads of unusual size are read in plain products over whole buckets."""
+        alike = self.keys.shape == self.values.shape and self.keys.shape[-1] in fused.HEAD_SIZES
+        return alike and fused.pays(self.keys)
 
     def of(self, layer: int, value_channels: int) -> tuple[Tensor, Tensor]:
         """One layer's keys [S, K, T, D] and values [S, K, T, V]; latents are both, so there the values are a view."""
@@ -106,8 +116,14 @@ class DecodeAttend:
         self.slots, self.num_rows = slots, len(lengths)
         self.rows = torch.arange(self.num_rows)
         self.positions = torch.from_numpy(lengths)
-        heads = slots.keys.shape[2]
-        self.spans = [self._span(start, end, keys, heads) for start, end, keys in buckets(lengths + 1)]
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """What the plain products need: rows of one bucket side by side."""
+        heads = self.slots.keys.shape[2]
+        return [
+            self._span(start, end, keys, heads) for start, end, keys in buckets(self.positions.numpy() + 1)
+        ]
 
     def _span(self, start: int, end: int, num_keys: int, heads: int) -> Span:
         stop = start + padded_rows(end - start)
@@ -119,6 +135,11 @@ class DecodeAttend:
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         store_k, store_v = self.slots.of(layer, values.shape[-1])
+        if self.slots.are_read_exactly:
+            new = (x[:, 0].to(store_k.dtype) for x in (queries, keys, values))
+            return (
+                fused.attend(*new, (store_k, store_v), self.positions, scale).unsqueeze(1).to(queries.dtype)
+            )
         store_k[self.rows, :, self.positions] = keys[: self.num_rows, 0].to(store_k.dtype)
         store_v[self.rows, :, self.positions] = values[: self.num_rows, 0].to(store_v.dtype)
         if len(self.spans) == 1:

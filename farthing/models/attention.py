@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from farthing.models import fused
 from farthing.models.config import ModelConfig
 from farthing.models.layers import FusedLinears, Linear, RMSNorm
 from farthing.models.rmsnorm import rms_norm
@@ -76,14 +77,22 @@ class Attention(nn.Module):
     def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         heads, keys = self.num_heads, self.num_key_value_heads
         qkv = self.qkv(x_BTC).unflatten(-1, (heads + 2 * keys, self.head_dim))
-        # Queries and keys are normalised and turned together: half as many passes over memory.
         qk, v_BTKD = qkv.split((heads + keys, keys), dim=-2)
-        if self.q_norm is not None and self.k_norm is not None:
-            gains = (self.q_norm.weight.expand(heads, -1), self.k_norm.weight.expand(keys, -1))
-            qk = rms_norm(qk, torch.cat(gains), self.q_norm.eps, qk.dtype)
-        q_BTHD, k_BTKD = rotate(qk, cos, sin, self.interleaved).split((heads, keys), dim=-2)
+        q_BTHD, k_BTKD = self._normed_and_turned(qk, cos, sin).split((heads, keys), dim=-2)
         out_BTHD = attend(self.layer, q_BTHD, k_BTKD, v_BTKD, self.head_dim**-0.5)
         return self.o_proj(out_BTHD.flatten(-2))
+
+    def _normed_and_turned(self, qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Queries and keys [B, T, H + K, D] together: half as many passes over memory."""
+        heads, keys, gains, eps = self.num_heads, self.num_key_value_heads, None, 0.0
+        if self.q_norm is not None and self.k_norm is not None:
+            gains, eps = (self.q_norm.weight, self.k_norm.weight), self.q_norm.eps
+        if not self.interleaved and fused.stream_pays(gains[0] if gains else qk, qk.dtype) and fused.pays(qk):
+            return fused.norm_rotate(qk, heads, gains, eps, cos, sin)
+        if gains is not None:
+            gain = torch.cat((gains[0].expand(heads, -1), gains[1].expand(keys, -1)))
+            qk = rms_norm(qk, gain, eps, qk.dtype)
+        return rotate(qk, cos, sin, self.interleaved)
 
 
 def cached_shapes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -20,7 +20,7 @@ from farthing.models.attention import Attend, Attention, causal
 from farthing.models.config import ModelConfig
 from farthing.models.head import token_logprobs
 from farthing.models.latent import LatentAttention
-from farthing.models.layers import MLP, FusedLinears, Linear, RMSNorm
+from farthing.models.layers import MLP, FusedLinears, Linear, RMSNorm, residual
 from farthing.models.moe import Experts, MixtureOfExperts
 from farthing.models.mtp import PredictionModule
 from farthing.models.rope import inverse_frequencies, rotary_tables, table_factor
@@ -38,8 +38,9 @@ class Block(nn.Module):
         self.mlp = MLP(config.hidden_size, config.intermediate_size) if dense else MixtureOfExperts(config)
 
     def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, dtype: torch.dtype) -> Tensor:
-        x_BTC = x_BTC + self.self_attn(self.input_layernorm(x_BTC, dtype), cos, sin, attend)
-        return x_BTC + self.mlp(self.post_attention_layernorm(x_BTC, dtype))
+        read_BTC = self.self_attn(self.input_layernorm(x_BTC, dtype), cos, sin, attend)
+        x_BTC, normed_BTC = self.post_attention_layernorm.after(x_BTC, read_BTC)
+        return residual(x_BTC, self.mlp(normed_BTC))
 
 
 class Backbone(nn.Module):

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from farthing.models import fused
+from farthing.models.packed import Packed, packed
 from farthing.models.rmsnorm import rms_norm
 
 
@@ -22,10 +24,13 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         self.view: Tensor | None = None
+        self.packed: Packed | None = None
         self.adapter: nn.Module | None = None
 
     def publish(self, dtype: torch.dtype) -> None:
         self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
+        # A copy that is made anyway is made in the better layout too; weights in the compute dtype are not doubled.
+        self.packed = None if self.view is None else packed(self.view)
 
     def base(self, dtype: torch.dtype) -> Tensor:
         """The weight [out, in] in the dtype the work is done in, without its adapter."""
@@ -39,12 +44,23 @@ class Linear(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.linear(x, self.base(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.packed is not None and not torch.is_grad_enabled() and x.dtype == torch.bfloat16:
+            out = self.packed(x, bias)
+        else:
+            out = F.linear(x, self.base(x.dtype), bias)
         return out if self.adapter is None else out + self.adapter(x)
 
     def change(self, x: Tensor) -> Tensor:
         """What the adapter adds, zeros where there is none."""
         return x.new_zeros(*x.shape[:-1], len(self.weight)) if self.adapter is None else self.adapter(x)
+
+
+def residual(x: Tensor, change: Tensor) -> Tensor:
+    """x + change, in x's dtype."""
+    if fused.stream_pays(x, change.dtype):
+        return fused.add_norm(x, change, None, 0.0, change.dtype)[0]
+    return x + change
 
 
 class RMSNorm(nn.Module):
@@ -59,7 +75,17 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        return rms_norm(x, self.weight, self.eps, dtype or x.dtype)
+        dtype = dtype or x.dtype
+        if x.dtype == self.weight.dtype and fused.stream_pays(x, dtype):
+            return fused.add_norm(x, None, self.weight, self.eps, dtype)[1]
+        return rms_norm(x, self.weight, self.eps, dtype)
+
+    def after(self, x: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """(x + change, its norm in the dtype of `change`), in one pass over memory where that is to be had."""
+        if x.dtype == self.weight.dtype and fused.stream_pays(x, change.dtype):
+            return fused.add_norm(x, change, self.weight, self.eps, change.dtype)
+        x = x + change
+        return x, rms_norm(x, self.weight, self.eps, change.dtype)
 
 
 class FusedLinears:
@@ -67,7 +93,8 @@ class FusedLinears:
 
     def __init__(self, *parts: Linear) -> None:
         self.parts = parts
-        self.view: tuple[Tensor, Tensor | None] | None = None
+        self.view: tuple[Tensor | Packed, Tensor | None] | None = None
+        self.dtype: torch.dtype | None = None
 
     def joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         weight = torch.cat([part.weight for part in self.parts]).to(dtype)
@@ -77,12 +104,13 @@ class FusedLinears:
 
     def publish(self, dtype: torch.dtype) -> None:
         with torch.no_grad():
-            self.view = self.joined(dtype)
+            weight, bias = self.joined(dtype)
+        self.view, self.dtype = (packed(weight) or weight, bias), dtype
 
     def __call__(self, x: Tensor) -> Tensor:
-        cached = self.view is not None and not torch.is_grad_enabled() and self.view[0].dtype == x.dtype
+        cached = self.view is not None and not torch.is_grad_enabled() and self.dtype == x.dtype
         weight, bias = self.view if cached and self.view is not None else self.joined(x.dtype)
-        out = F.linear(x, weight, bias)
+        out = weight(x, bias) if isinstance(weight, Packed) else F.linear(x, weight, bias)
         if all(part.adapter is None for part in self.parts):
             return out
         return out + torch.cat([part.change(x) for part in self.parts], dim=-1)
@@ -99,5 +127,8 @@ class MLP(nn.Module):
         self.gate_up = FusedLinears(self.gate_proj, self.up_proj)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        gate_up = self.gate_up(x)
+        if fused.pays(gate_up):
+            return self.down_proj(fused.gated(gate_up))
+        gate, up = gate_up.chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)

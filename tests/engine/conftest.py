@@ -27,7 +27,7 @@ def tiny_config(**changes: object) -> ModelConfig:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 8,
+        "head_dim": 16,
         "qk_norm": True,
         "tie_word_embeddings": True,
         "initializer_range": 0.4,
