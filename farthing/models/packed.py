@@ -29,7 +29,8 @@ class Packed:
 
 def packed(weight: Tensor) -> Packed | None:
     """The weight packed; None where that is not to be had: another dtype, device or processor."""
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not _has_packing():
+    suits = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.numel() > 0
+    if not suits or not _has_packing():
         return None
     return Packed(weight)
 
