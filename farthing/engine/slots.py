@@ -136,10 +136,9 @@ class DecodeAttend:
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         store_k, store_v = self.slots.of(layer, values.shape[-1])
         if self.slots.are_read_exactly:
-            new = (x[:, 0].to(store_k.dtype) for x in (queries, keys, values))
-            return (
-                fused.attend(*new, (store_k, store_v), self.positions, scale).unsqueeze(1).to(queries.dtype)
-            )
+            q, k, v = (x[:, 0].to(store_k.dtype) for x in (queries, keys, values))
+            out = fused.attend(q, k, v, (store_k, store_v), self.positions, scale)
+            return out.unsqueeze(1).to(queries.dtype)
         store_k[self.rows, :, self.positions] = keys[: self.num_rows, 0].to(store_k.dtype)
         store_v[self.rows, :, self.positions] = values[: self.num_rows, 0].to(store_v.dtype)
         if len(self.spans) == 1:
