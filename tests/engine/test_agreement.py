@@ -15,6 +15,7 @@ import torch
 
 from farthing.engine.api import Completion, Request, SamplingParams
 from farthing.engine.engine import Engine
+from farthing.models import fused
 from farthing.models.decoder import Decoder
 
 Slow = Callable[[Decoder, Request], list[int]]
@@ -55,6 +56,18 @@ def test_every_way_gives_the_slow_tokens(
         assert completion.request_id == request.request_id
         same_tokens(model, request, completion.token_ids, expected)
     engine.check_integrity()
+
+
+@pytest.mark.parametrize("settings", [{}, ENGINES["chunked and preempted"]], ids=["batched", "preempted"])
+def test_without_a_compiler_the_tokens_are_the_same(
+    settings: dict[str, int],
+    model: Decoder,
+    judged: list[tuple[Request, list[int]]],
+    same_tokens: Check,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fused, "library", lambda: None)
+    test_every_way_gives_the_slow_tokens(settings, model, judged, same_tokens)
 
 
 def test_preemption_takes_place_in_the_preempted_case(
