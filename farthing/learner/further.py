@@ -21,42 +21,41 @@ from farthing.models.decoder import Decoder
 
 
 def further_loss(model: Decoder, rows: Sequence[Sample], flat: FlatRows, hidden: Tensor) -> Tensor:
-    """L_MTP of a micro-batch, longest row first, whose `hidden` states [1, N, C] lie as `flat` says; a scalar."""
+    """L_MTP of a micro-batch, longest row first, whose `hidden` states [1, N, C] lie as `flat` says, no prompt shared;
+    a scalar."""
     depths = len(model.model.mtp)
     total = hidden.new_zeros((), dtype=model.head_weight.dtype)
     for depth in range(1, depths + 1):
-        rows = [row for row in rows if len(row.token_ids) > depth + 1]
+        rows = [_without_first(row) for row in rows if len(row.token_ids) > 2]
         if not rows:
             break
-        ahead = FlatRows([row.token_ids[depth:] for row in rows])
-        states = _carried(hidden, flat, ahead, [len(row.token_ids) - depth for row in rows])
-        hidden = model.further(depth, states, ahead.token_ids, ahead.positions + depth, ahead.attend)
-        total = total + _cross_entropy(model, rows, ahead, hidden, depth)
+        ahead = FlatRows(rows, share=False)
+        states = _carried(hidden, flat, ahead)
+        hidden = model.further(depth, states, ahead.token_ids, ahead.positions + depth, ahead)
+        total = total + _cross_entropy(model, rows, ahead, hidden)
         flat = ahead
     return total / depths
 
 
-def _carried(hidden: Tensor, flat: FlatRows, ahead: FlatRows, lengths: Sequence[int]) -> Tensor:
+def _without_first(row: Sample) -> Sample:
+    """The row as the next module sees it. Where everything is trained on, the token that is now first no longer is."""
+    return Sample(row.token_ids[1:], max(row.prompt_len - 1, 1), row.weight)
+
+
+def _carried(hidden: Tensor, flat: FlatRows, ahead: FlatRows) -> Tensor:
     """The first states of every row, moved from where `flat` has them to where `ahead` wants them."""
     places = torch.zeros(ahead.layout.size, dtype=torch.int64)
-    for old, new, length in zip(flat.layout.starts, ahead.layout.starts, lengths, strict=False):
-        places[new : new + length] = torch.arange(old, old + length)
+    old = {row.sample: start for row, start in zip(flat.layout.segments, flat.layout.starts, strict=True)}
+    for row, new in zip(ahead.layout.segments, ahead.layout.starts, strict=True):
+        places[new : new + row.length] = torch.arange(old[row.sample], old[row.sample] + row.length)
     return hidden.index_select(1, places)
 
 
-def _cross_entropy(
-    model: Decoder, rows: Sequence[Sample], ahead: FlatRows, hidden: Tensor, depth: int
-) -> Tensor:
+def _cross_entropy(model: Decoder, rows: Sequence[Sample], ahead: FlatRows, hidden: Tensor) -> Tensor:
     """The sum over the tokens that are trained on and that this depth can predict."""
-    trained = [
-        (max(row.prompt_len - depth - 1, 0), len(row.token_ids) - depth - 1, row.weight) for row in rows
-    ]
-    places_M = torch.cat(
-        [torch.arange(a, b) + at for at, (a, b, _) in zip(ahead.layout.starts, trained, strict=True)]
-    )
-    targets_M = ahead.token_ids[0].index_select(0, places_M + 1)
-    logprobs_M, _ = model.token_logprobs(hidden[0].index_select(0, places_M), targets_M, 1.0, entropy=False)
+    hidden_MC = hidden[0].index_select(0, ahead.predictors)
+    logprobs_M, _ = model.token_logprobs(hidden_MC, ahead.targets)
     weights_M = torch.tensor(
-        [weight for a, b, weight in trained for _ in range(a, b)], dtype=logprobs_M.dtype
+        [row.weight for row in rows for _ in range(row.num_trained)], dtype=logprobs_M.dtype
     )
-    return -(weights_M * logprobs_M).sum()
+    return -(weights_M * logprobs_M[: ahead.trained]).sum()

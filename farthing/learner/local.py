@@ -64,14 +64,16 @@ class LocalLearner:
         return self._update(totals, lr_scale)
 
     def _microbatches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
-        lengths = [len(sample.token_ids) for sample in samples]
-        for group in microbatches(lengths, self.microbatch_tokens):
+        for group in microbatches(samples, self.microbatch_tokens, share=not self.mtp_loss_weight):
             yield [samples[index] for index in group]
 
     def _accumulate(self, rows: list[Sample], objective: Objective, totals: dict[str, float]) -> None:
-        flat = FlatRows([row.token_ids for row in rows])
-        hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
-        tokens, weights_M = self._read(rows, flat, hidden, self.entropy)
+        # Modules that predict further read every state of every row, so with them prompts are not shared.
+        flat = FlatRows(rows, share=not self.mtp_loss_weight)
+        kept = None if self.mtp_loss_weight else flat.predictors
+        hidden = self.model.hidden(flat.token_ids, flat.positions, flat, kept)
+        hidden_MC = hidden[0] if kept is not None else hidden[0].index_select(0, flat.predictors)
+        tokens, weights_M = self._read(rows, flat, hidden_MC, self.entropy)
         result = objective(tokens)
         loss = (weights_M * result.loss).sum()
         totals["loss"] += loss.item()
@@ -86,24 +88,19 @@ class LocalLearner:
             totals[name] = _joined(name, totals.get(name), values.detach().double())
 
     def tokens(self, rows: Sequence[Sample], *, entropy: bool = False) -> tuple[Tokens, Tensor]:
-        """Forward one micro-batch, longest row first: (what the objective sees, each trained token's weight [M])."""
-        flat = FlatRows([row.token_ids for row in rows])
-        hidden = self.model.hidden(flat.token_ids, flat.positions, flat.attend)
-        return self._read(rows, flat, hidden, entropy)
+        """Forward one micro-batch: (what the objective sees, each trained token's weight [M])."""
+        flat = FlatRows(rows)
+        hidden_MC = self.model.hidden(flat.token_ids, flat.positions, flat, flat.predictors)[0]
+        return self._read(rows, flat, hidden_MC, entropy)
 
     def _read(
-        self, rows: Sequence[Sample], flat: FlatRows, hidden: Tensor, entropy: bool
+        self, rows: Sequence[Sample], flat: FlatRows, hidden_MC: Tensor, entropy: bool
     ) -> tuple[Tokens, Tensor]:
-        """The same from the hidden states [1, N, C]."""
-        trained = [(row.prompt_len - 1, len(row.token_ids) - 1) for row in rows]
-        positions = torch.cat(
-            [torch.arange(a, b) + at for at, (a, b) in zip(flat.layout.starts, trained, strict=True)]
-        )
-        hidden_MC = hidden[0].index_select(0, positions)
-        targets_M = flat.token_ids[0].index_select(0, positions + 1)
+        """The same from the hidden states of the predictors."""
         logprobs_M, entropy_M = self.model.token_logprobs(
-            hidden_MC, targets_M, self.temperature, entropy=entropy
+            hidden_MC, flat.targets, self.temperature, entropy=entropy
         )
+        logprobs_M, entropy_M = logprobs_M[: flat.trained], entropy_M[: flat.trained]
         counts = torch.tensor([row.num_trained for row in rows])
 
         def spread(values: list[float]) -> Tensor:
@@ -126,9 +123,8 @@ class LocalLearner:
     @torch.no_grad()
     def logprobs(self, samples: Sequence[Sample]) -> list[list[float]]:
         """Log-probability of every trained token of every sample, in the order given."""
-        lengths = [len(sample.token_ids) for sample in samples]
         found: list[list[float]] = [[] for _ in samples]
-        for group in microbatches(lengths, self.microbatch_tokens):
+        for group in microbatches(samples, self.microbatch_tokens):
             rows = [samples[index] for index in group]
             values = self.tokens(rows)[0].logprobs.split([row.num_trained for row in rows])
             for index, own in zip(group, values, strict=True):

@@ -39,7 +39,7 @@ def causal(layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: flo
 
     Scores and softmax follow scaled dot-product attention (arXiv 1706.03762, equation 1).
     """
-    if pays(queries):
+    if pays(queries, keys):
         return short_rows(queries, keys, values, scale)
     out = F.scaled_dot_product_attention(
         queries.transpose(1, 2),
@@ -52,9 +52,30 @@ def causal(layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: flo
     return out.transpose(1, 2)
 
 
+def masked(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """`causal` for rows that continue other rows: keys and values [B, S, K, D] of more tokens than the queries, bool
+    `mask` [B or 1, T, S] true where a query sees a key."""
+    if pays(queries, keys):
+        return short_rows(queries, keys, values, scale, mask)
+    out = F.scaled_dot_product_attention(
+        queries.transpose(1, 2),
+        keys.transpose(1, 2),
+        values.transpose(1, 2),
+        attn_mask=mask.unsqueeze(1),
+        scale=scale,
+        enable_gqa=queries.shape[2] != keys.shape[2],
+    )
+    return out.transpose(1, 2)
+
+
 def expands_latents(attend: Attend) -> bool:
     """Whether latent attention should form every head's keys and values: cheaper where nothing is cached."""
     return attend is causal or getattr(attend, "expands_latents", False)
+
+
+def at(x_BT: Tensor, kept: Tensor | None) -> Tensor:
+    """The places `kept` [M] of axis 1; all where None."""
+    return x_BT if kept is None else x_BT.index_select(1, kept)
 
 
 class Attention(nn.Module):
@@ -74,13 +95,16 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
         self.qkv = FusedLinears(self.q_proj, self.k_proj, self.v_proj)
 
-    def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(
+        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, kept: Tensor | None = None
+    ) -> Tensor:
+        """[B, T, C], or [B, M, C] for the places `kept` [M] alone."""
         heads, keys = self.num_heads, self.num_key_value_heads
         qkv = self.qkv(x_BTC).unflatten(-1, (heads + 2 * keys, self.head_dim))
         qk, v_BTKD = qkv.split((heads + keys, keys), dim=-2)
         q_BTHD, k_BTKD = self._normed_and_turned(qk, cos, sin).split((heads, keys), dim=-2)
         out_BTHD = attend(self.layer, q_BTHD, k_BTKD, v_BTKD, self.head_dim**-0.5)
-        return self.o_proj(out_BTHD.flatten(-2))
+        return self.o_proj(at(out_BTHD, kept).flatten(-2))
 
     def _normed_and_turned(self, qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Queries and keys [B, T, H + K, D] together: half as many passes over memory."""

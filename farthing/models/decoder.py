@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farthing.models.attention import Attend, Attention, causal
+from farthing.models.attention import Attend, Attention, at, causal
 from farthing.models.config import ModelConfig
 from farthing.models.head import token_logprobs
 from farthing.models.latent import LatentAttention
@@ -37,9 +37,18 @@ class Block(nn.Module):
         dense = not config.is_moe_layer(layer)
         self.mlp = MLP(config.hidden_size, config.intermediate_size) if dense else MixtureOfExperts(config)
 
-    def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, dtype: torch.dtype) -> Tensor:
-        read_BTC = self.self_attn(self.input_layernorm(x_BTC, dtype), cos, sin, attend)
-        x_BTC, normed_BTC = self.post_attention_layernorm.after(x_BTC, read_BTC)
+    def forward(
+        self,
+        x_BTC: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        attend: Attend,
+        dtype: torch.dtype,
+        kept: Tensor | None = None,
+    ) -> Tensor:
+        """[B, T, C], or [B, M, C] for the places `kept` [M] alone: the others are keys and values and no more."""
+        read = self.self_attn(self.input_layernorm(x_BTC, dtype), cos, sin, attend, kept)
+        x_BTC, normed_BTC = self.post_attention_layernorm.after(at(x_BTC, kept), read)
         return residual(x_BTC, self.mlp(normed_BTC))
 
 
@@ -80,17 +89,23 @@ class Decoder(nn.Module):
         return self.logits(self.hidden(token_ids_BT))
 
     def hidden(
-        self, token_ids_BT: Tensor, positions_BT: Tensor | None = None, attend: Attend = causal
+        self,
+        token_ids_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        attend: Attend = causal,
+        kept: Tensor | None = None,
     ) -> Tensor:
-        """Normalised hidden states [B, T, C] in the compute dtype; positions default to 0, 1, 2, ... in every row."""
+        """Normalised hidden states [B, T, C] in the compute dtype; positions default to 0, 1, 2, ... in every row.
+        `kept` [M]: the places that are wanted; nothing else is computed behind the last attention, [B, M, C]."""
         x_BTC = self.model.embed_tokens(token_ids_BT)
         dtype = self.compute_dtype or x_BTC.dtype
         if positions_BT is None:
             positions_BT = torch.arange(token_ids_BT.shape[1], device=token_ids_BT.device).unsqueeze(0)
         cos, sin = rotary_tables(self.inv_freq, positions_BT, dtype, self.table_factor)
-        for block in self.model.layers:
+        *blocks, last = self.model.layers
+        for block in blocks:
             x_BTC = block(x_BTC, cos, sin, attend, dtype)
-        return self.model.norm(x_BTC, dtype)
+        return self.model.norm(last(x_BTC, cos, sin, attend, dtype, kept), dtype)
 
     def further(
         self, depth: int, hidden_BTC: Tensor, token_ids_BT: Tensor, positions_BT: Tensor, attend: Attend

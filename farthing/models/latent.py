@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from farthing.models.attention import Attend, expands_latents
+from farthing.models.attention import Attend, at, expands_latents
 from farthing.models.config import ModelConfig
 from farthing.models.layers import FusedLinears, Linear, RMSNorm
 from farthing.models.rope import rotate, softmax_factor
@@ -47,7 +47,10 @@ class LatentAttention(nn.Module):
         self.has_query_latent = mla.q_lora_rank is not None
         self.down = FusedLinears(first, self.kv_a_proj_with_mqa)
 
-    def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(
+        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, kept: Tensor | None = None
+    ) -> Tensor:
+        """[B, T, C], or [B, M, C] for the places `kept` [M] alone."""
         query, latent_BTR, key_BTP = self.down(x_BTC).split(
             (self.down.parts[0].weight.shape[0], self.rank, self.rope), dim=-1
         )
@@ -59,7 +62,7 @@ class LatentAttention(nn.Module):
         latent_BTR = self.kv_a_layernorm(latent_BTR)
         form = self._expanded if expands_latents(attend) else self._absorbed
         out_BTHV = form(nope_BTHN, rope_BTHP, latent_BTR, key_BT1P, attend)
-        return self.o_proj(out_BTHV.flatten(-2))
+        return self.o_proj(at(out_BTHV, kept).flatten(-2))
 
     def _expanded(self, nope: Tensor, rope: Tensor, latent: Tensor, key: Tensor, attend: Attend) -> Tensor:
         """Keys and values of every head, [B, T, H, N + P] and [B, T, H, V]."""

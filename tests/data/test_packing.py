@@ -8,10 +8,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.data.packing import FLAT_QUANTUM, ROW_QUANTUM, layout, microbatches, rounded
+from farthing.data.packing import (
+    FLAT_QUANTUM,
+    ROW_QUANTUM,
+    Family,
+    families,
+    layout,
+    microbatches,
+    rounded,
+)
 from farthing.data.sample import Sample
 
-row_lengths = st.lists(st.integers(1, 300), max_size=40)
+# (which prompt, completion length); prompts of 1, 20 and 40 tokens, the first too short to be shared.
+rows = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 200)), max_size=40)
+PROMPTS = (1, 20, 40)
+
+
+def make(drawn: list[tuple[int, int]]) -> list[Sample]:
+    return [Sample([which] * PROMPTS[which] + [9] * length, PROMPTS[which], 1.0) for which, length in drawn]
+
+
+def cost(samples: list[Sample]) -> int:
+    """Rounded tokens, what is shared counted once."""
+    return sum(
+        rounded(family.shared, ROW_QUANTUM)
+        + sum(
+            rounded(len(samples[index].token_ids) - 1 - family.shared, ROW_QUANTUM)
+            for index in family.members
+        )
+        for family in families(samples)
+    )
 
 
 @given(st.integers(0, 5000), st.integers(1, 600))
@@ -20,50 +46,68 @@ def test_rounded(length: int, quantum: int) -> None:
     assert 0 <= rounded(length, quantum) - length < quantum
 
 
-@given(row_lengths, st.integers(1, 2000))
-def test_every_row_is_in_one_microbatch_within_the_budget(lengths: list[int], budget: int) -> None:
-    groups = microbatches(lengths, budget)
-    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+def test_families_are_samples_of_one_prompt() -> None:
+    found = families(make([(1, 3), (0, 5), (2, 2), (1, 4), (0, 1)]))
+    assert found == [Family(20, (0, 3)), Family(0, (1,)), Family(0, (4,)), Family(0, (2,))]
+
+
+@given(rows, st.integers(1, 2000))
+def test_every_row_is_in_one_microbatch_within_the_budget(drawn: list[tuple[int, int]], budget: int) -> None:
+    samples = make(drawn)
+    groups = microbatches(samples, budget)
+    assert sorted(index for group in groups for index in group) == list(range(len(samples)))
     for group in groups:
-        size = sum(rounded(lengths[index], ROW_QUANTUM) for index in group)
-        assert size <= budget or len(group) == 1
-        own = [lengths[index] for index in group]
-        assert own == sorted(own, reverse=True), "longest first"
+        own = [samples[index] for index in group]
+        assert cost(own) <= budget or len(group) == 1 or len({s.prompt_len for s in own}) == 1
+    assert groups == microbatches(tuple(samples), budget)
+
+
+@given(rows)
+def test_a_family_is_split_only_where_it_exceeds_the_budget(drawn: list[tuple[int, int]]) -> None:
+    samples = make(drawn)
+    budget = max([cost([samples[i] for i in family.members]) for family in families(samples)], default=1)
+    groups = microbatches(samples, budget)
+    for family in families(samples):
+        assert sum(bool(set(family.members) & set(group)) for group in groups) == 1
     for one, other in itertools.pairwise(groups):
-        size = sum(rounded(lengths[index], ROW_QUANTUM) for index in [*one, other[0]])
-        assert size > budget, "the next row would still have fitted"
+        first = next(family for family in families(samples) if other[0] in family.members)
+        assert cost([samples[index] for index in [*one, *first.members]]) > budget, "it would have fitted"
 
 
-@given(row_lengths, st.integers(1, 2000))
-def test_microbatches_are_a_function_of_the_lengths(lengths: list[int], budget: int) -> None:
-    assert microbatches(lengths, budget) == microbatches(tuple(lengths), budget)
-
-
-@given(row_lengths.map(lambda found: sorted(found, reverse=True)))
-def test_rows_lie_end_to_end_in_rectangles(lengths: list[int]) -> None:
-    laid = layout(lengths)
+@given(rows.filter(bool))
+def test_segments_lie_end_to_end_in_rectangles(drawn: list[tuple[int, int]]) -> None:
+    samples = make(drawn)
+    laid = layout(samples)
     assert laid.size % FLAT_QUANTUM == 0
-    position = 0
-    places = iter(zip(laid.starts, lengths, strict=True))
+    place = 0
     for part in laid.rectangles:
-        assert part.start == position and part.length % ROW_QUANTUM == 0
-        for row in range(part.rows):
-            start, length = next(places)
-            assert start == part.start + row * part.length
-            assert length <= part.length < length + ROW_QUANTUM
-        position = part.end
-    assert next(places, None) is None
-    assert 0 <= laid.size - position < FLAT_QUANTUM
+        assert part.start == place and part.length % ROW_QUANTUM == part.prefix % ROW_QUANTUM == 0
+        for index in range(part.first, part.first + part.rows):
+            segment = laid.segments[index]
+            assert laid.starts[index] == part.start + (index - part.first) * part.length
+            assert segment.length <= part.length < segment.length + ROW_QUANTUM
+            assert segment.offset <= part.prefix < segment.offset + ROW_QUANTUM
+        place = part.end
+    assert 0 <= laid.size - place < FLAT_QUANTUM
+    assert place == cost(samples), "what is shared lies there once"
 
 
 def test_rectangles_by_hand() -> None:
-    laid = layout([33, 32, 20, 16, 3])
-    assert laid.starts == [0, 48, 80, 112, 128]
-    assert [(part.start, part.rows, part.length) for part in laid.rectangles] == [
-        (0, 1, 48),
-        (48, 2, 32),
-        (112, 2, 16),
+    laid = layout(make([(0, 33), (1, 17), (0, 32), (1, 3), (1, 1)]))
+    assert [(r.start, r.rows, r.length, r.prefix) for r in laid.rectangles] == [
+        (0, 1, 48, 0),
+        (48, 2, 32, 0),
+        (112, 2, 16, 32),
     ]
+    assert [(s.sample, s.offset, s.length, s.prompt) for s in laid.segments] == [
+        (0, 0, 33, None),
+        (2, 0, 32, None),
+        (1, 0, 20, None),
+        (1, 20, 16, 2),
+        (3, 20, 2, 2),
+        (4, 20, 0, 2),
+    ]
+    assert laid.predictors[3] == [99, 128, 129] and laid.predictors[4] == [99]
     assert laid.size == 512
 
 

@@ -56,6 +56,24 @@ def make_samples(
     return samples
 
 
+# Length of a prompt: lengths of its completions.
+GROUPS = {40: (1, 3, 20, 20), 33: (9, 1), 16: (30, 17, 2)}
+
+
+def make_groups(seed: int = 0) -> list[Sample]:
+    """Samples that share a prompt, and two that share none, in mixed order."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = make_samples(seed, (50, 6))
+    for prompt_len, lengths in GROUPS.items():
+        prompt = torch.randint(0, VOCAB, (prompt_len,), generator=generator).tolist()
+        for one in make_samples(seed + prompt_len, tuple(length + 1 for length in lengths)):
+            length = len(one.token_ids) - 1
+            ids = prompt + one.token_ids[1:]
+            streams = (-torch.rand(2, length, generator=generator, dtype=torch.float64) * 5).tolist()
+            samples.append(Sample(ids, prompt_len, one.weight, one.advantage, *streams))
+    return samples[1::2] + samples[::2]
+
+
 def everything(tokens: Tokens) -> TokenLoss:
     """An objective that reads every stream."""
     loss, clipped = clipped_surrogate(tokens.logprobs, tokens.rollout_logprobs, tokens.advantages, 0.2, 5.0)
@@ -110,6 +128,11 @@ def build() -> Callable[..., Decoder]:
 @pytest.fixture
 def samples_of() -> Callable[..., list[Sample]]:
     return make_samples
+
+
+@pytest.fixture
+def groups_of() -> Callable[..., list[Sample]]:
+    return make_groups
 
 
 @pytest.fixture

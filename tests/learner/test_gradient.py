@@ -17,6 +17,7 @@ from torch import Tensor
 from farthing.algorithms.losses import cross_entropy
 from farthing.data.sample import Sample
 from farthing.learner.api import TokenLoss, Tokens
+from farthing.models.config import MLAConfig, MoEConfig
 from farthing.models.decoder import Decoder
 
 FLOAT64_BOUND = 1e-11
@@ -71,15 +72,44 @@ def test_any_split_into_microbatches_gives_the_same_gradient(
     assert metrics["trained_tokens"] == sum(sample.num_trained for sample in samples)
 
 
-def test_the_float32_bound(
+MLA = MLAConfig(kv_lora_rank=12, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
+MOE = MoEConfig(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, first_k_dense_replace=1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"qk_norm": False, "attention_bias": True}, {"mla": MLA, "moe": MOE, "qk_norm": False}],
+    ids=["grouped heads, norms of queries and keys", "biases", "latents and experts"],
+)
+@pytest.mark.parametrize("budget", [1, 90, 130, 8192])
+def test_a_shared_prompt_has_the_gradient_of_a_repeated_one(
+    budget: int,
+    changes: dict[str, object],
     build: Callable[..., Decoder],
-    samples_of: Callable[..., list[Sample]],
+    groups_of: Callable[..., list[Sample]],
     gradient: Gradient,
     apart: Callable[[Grads, Grads], float],
     objective: Objective,
 ) -> None:
-    """Other splits and other orders in float32, against float64."""
-    samples = samples_of()
+    """Whole groups in a micro-batch or parts of them; the oracle repeats the prompt in every row."""
+    model, samples = build(**changes).double(), groups_of()
+    expected = one_by_one(model, samples, objective)
+    found, metrics = gradient(model, samples, microbatch_tokens=budget)
+    assert apart(found, expected) < FLOAT64_BOUND
+    assert metrics["trained_tokens"] == sum(sample.num_trained for sample in samples)
+
+
+@pytest.mark.parametrize("source", ["samples_of", "groups_of"])
+def test_the_float32_bound(
+    source: str,
+    request: pytest.FixtureRequest,
+    build: Callable[..., Decoder],
+    gradient: Gradient,
+    apart: Callable[[Grads, Grads], float],
+    objective: Objective,
+) -> None:
+    """Other splits, other orders, prompts shared by more or fewer rows, in float32, against float64."""
+    samples = request.getfixturevalue(source)()
     exact = one_by_one(build().double(), samples, objective)
     shuffled = samples[:]
     random.Random(1).shuffle(shuffled)
@@ -121,13 +151,15 @@ def test_a_batch_is_the_sum_of_its_parts(
 
 
 def test_rows_do_not_see_each_other(
-    build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]]
+    build: Callable[..., Decoder],
+    samples_of: Callable[..., list[Sample]],
+    groups_of: Callable[..., list[Sample]],
 ) -> None:
     """Log-probabilities of a row are the same whatever lies beside it, and come back in the order given."""
     from farthing.learner.local import LocalLearner
     from farthing.learner.optim import OptimSettings
 
-    model, samples = build().double(), samples_of()
+    model, samples = build().double(), samples_of() + groups_of()
     learner = LocalLearner(model, OptimSettings(), microbatch_tokens=120)
     together = learner.logprobs(samples)
     assert [len(row) for row in together] == [sample.num_trained for sample in samples]
@@ -161,28 +193,23 @@ def test_mixtures_and_latents_are_cut_and_packed_alike(
     apart: Callable[[Grads, Grads], float],
     objective: Objective,
 ) -> None:
-    from farthing.models.config import MLAConfig, MoEConfig
-
-    mla = MLAConfig(kv_lora_rank=12, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
-    moe = MoEConfig(
-        n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, first_k_dense_replace=1
-    )
-    model = build(mla=mla, moe=moe, qk_norm=False).double()
+    model = build(mla=MLA, moe=MOE, qk_norm=False).double()
     expected = one_by_one(model, samples_of(), objective)
     for budget in (48, 8192):
         found, _ = gradient(model, samples_of(), microbatch_tokens=budget)
         assert apart(found, expected) < FLOAT64_BOUND
 
 
+@pytest.mark.parametrize("source", ["samples_of", "groups_of"])
 def test_bfloat16_stays_near_float32(
-    build: Callable[..., Decoder], samples_of: Callable[..., list[Sample]], gradient: Gradient
+    source: str, request: pytest.FixtureRequest, build: Callable[..., Decoder], gradient: Gradient
 ) -> None:
     """The compute view is coarse, its gradient points the same way: cosine above 0.99 for every matrix."""
 
     def learn(tokens: Tokens) -> TokenLoss:
         return TokenLoss(cross_entropy(tokens.logprobs))
 
-    samples = samples_of()
+    samples = request.getfixturevalue(source)()
     exact, _ = gradient(build(), samples, learn)
     coarse, _ = gradient(build(), samples, learn, compute_dtype=torch.bfloat16)
     for name, expected in exact.items():

@@ -7,58 +7,82 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farthing.data.sample import Sample
 from farthing.learner.rows import FlatRows
 from farthing.models.attention import causal
 
-row_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=8).map(
-    lambda found: sorted(found, reverse=True)
-)
+# (prompt, length, completions): a number names the prompt, so that some are shared.
+drawn = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 30)), min_size=1, max_size=8)
+PROMPTS = (1, 20, 32)
 
 
-@given(row_lengths)
-def test_tokens_and_positions(lengths: list[int]) -> None:
-    rows = [[100 * index + place + 1 for place in range(length)] for index, length in enumerate(lengths)]
-    flat = FlatRows(rows)
+def make(rows: list[tuple[int, int]]) -> list[Sample]:
+    """Rows whose tokens differ from each other's behind the prompt."""
+    samples = []
+    for index, (prompt, length) in enumerate(rows):
+        ids = [prompt + 1] * PROMPTS[prompt] + [100 * (index + 1) + place for place in range(length)]
+        samples.append(Sample(ids, PROMPTS[prompt], 1.0))
+    return samples
+
+
+@given(drawn)
+def test_every_token_stands_at_its_position_and_predicts_the_next(rows: list[tuple[int, int]]) -> None:
+    samples = make(rows)
+    flat = FlatRows(samples)
     assert flat.token_ids.shape == flat.positions.shape == (1, flat.layout.size)
-    for start, row in zip(flat.layout.starts, rows, strict=True):
-        assert flat.token_ids[0, start : start + len(row)].tolist() == row
-        assert flat.positions[0, start : start + len(row)].tolist() == list(range(len(row)))
-    owners = flat.token_ids[0] // 100
-    counts = [int((owners == index).sum()) for index in range(len(rows))]
-    assert counts[1:] == [-(-length // 16) * 16 for length in lengths[1:]], (
-        "padding is made of the row's tokens"
-    )
+    ids, positions = flat.token_ids[0], flat.positions[0]
+    trained = iter(zip(flat.predictors.tolist(), flat.targets.tolist(), strict=True))
+    for sample in samples:
+        for place in range(sample.prompt_len, len(sample.token_ids)):
+            predictor, target = next(trained)
+            assert target == sample.token_ids[place]
+            assert ids[predictor] == sample.token_ids[place - 1]
+            assert positions[predictor] == place - 1
+    assert flat.trained == sum(sample.num_trained for sample in samples)
+    assert set(trained) <= set(zip(flat.predictors.tolist(), flat.targets.tolist(), strict=True)), "filling"
+
+
+def test_a_prompt_lies_there_once_unless_it_must_not() -> None:
+    samples = make([(1, 5), (1, 7), (2, 3), (1, 1)])
+    for share, firsts in ((True, 2), (False, 4)):
+        segments = FlatRows(samples, share).layout.segments
+        assert sum(segment.offset == 0 for segment in segments) == firsts
 
 
 @settings(max_examples=20, deadline=None)
-@given(row_lengths, st.integers(0, 100))
-def test_attention_is_that_of_each_row_alone(lengths: list[int], seed: int) -> None:
-    flat = FlatRows([[1] * length for length in lengths])
+@given(drawn, st.sampled_from([torch.float64, torch.bfloat16]), st.integers(0, 100))
+def test_attention_is_that_of_each_row_alone(
+    rows: list[tuple[int, int]], dtype: torch.dtype, seed: int
+) -> None:
+    samples = make(rows)
+    flat = FlatRows(samples)
     generator = torch.Generator().manual_seed(seed)
     q, k, v = (
-        torch.randn(1, flat.layout.size, heads, 8, generator=generator, dtype=torch.float64)
-        for heads in (4, 2, 2)
+        torch.randn(1, flat.layout.size, heads, 8, generator=generator).to(dtype) for heads in (4, 2, 2)
     )
-    together = flat.attend(0, q, k, v, 0.3)
+    together = flat(0, q, k, v, 0.3)
     assert together.shape == (1, flat.layout.size, 4, 8)
-    for start, length in zip(flat.layout.starts, lengths, strict=True):
-        own = slice(start, start + length)
-        alone = causal(0, q[:, own], k[:, own], v[:, own], 0.3)
-        torch.testing.assert_close(together[:, own], alone, atol=1e-12, rtol=0)
+    starts, segments = flat.layout.starts, flat.layout.segments
+    for segment, start in zip(segments, starts, strict=True):
+        if segment.length == 0:
+            continue
+        places = list(range(start, start + segment.length))
+        if segment.prompt is not None:
+            prompt = starts[segment.prompt]
+            places = list(range(prompt, prompt + segment.offset)) + places
+        alone = causal(0, q[:, places], k[:, places], v[:, places], 0.3)[:, segment.offset :]
+        bound = 1e-12 if dtype == torch.float64 else 0.03
+        torch.testing.assert_close(together[:, start : start + segment.length], alone, atol=bound, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_padding_carries_no_gradient(dtype: torch.dtype) -> None:
-    flat = FlatRows([[1] * 20, [1] * 3])
+    flat = FlatRows(make([(1, 7), (1, 30), (1, 1), (0, 5)]))
     q, k, v = (torch.randn(1, flat.layout.size, 2, 8, dtype=dtype, requires_grad=True) for _ in range(3))
-    out = flat.attend(0, q, k, v, 0.3)
-    sum(
-        out[:, start : start + length].sum()
-        for start, length in zip(flat.layout.starts, (20, 3), strict=True)
-    ).backward()
+    flat(0, q, k, v, 0.3)[0, flat.predictors].sum().backward()
     used = torch.zeros(flat.layout.size, dtype=torch.bool)
-    for start, length in zip(flat.layout.starts, (20, 3), strict=True):
-        used[start : start + length] = True
+    for segment, start in zip(flat.layout.segments, flat.layout.starts, strict=True):
+        used[start : start + segment.length] = True
     for tensor in (q, k, v):
         assert tensor.grad is not None
         assert not tensor.grad[0, ~used].any()

@@ -70,8 +70,8 @@ def test_it_is_taken_where_it_pays_and_nowhere_else() -> None:
     short, long = (
         torch.zeros(1, length, 2, 8, dtype=torch.bfloat16) for length in (LONGEST_ROW, LONGEST_ROW + 1)
     )
-    assert pays(short)
-    assert not pays(long) and not pays(short.float())
+    assert pays(short, short)
+    assert not pays(short, long) and not pays(short.float(), short.float())
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(1, 20, 2, 8, generator=generator).bfloat16()
     assert torch.equal(causal(0, q, q, q, 0.3), short_rows(q, q, q, 0.3))
