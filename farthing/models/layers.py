@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from farthing.models import fused
 from farthing.models.packed import Packed, packed
 from farthing.models.rmsnorm import rms_norm
+from farthing.models.swiglu import swiglu
 
 
 class Linear(nn.Module):
@@ -130,5 +131,4 @@ class MLP(nn.Module):
         gate_up = self.gate_up(x)
         if fused.pays(gate_up):
             return self.down_proj(fused.gated(gate_up))
-        gate, up = gate_up.chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(swiglu(gate_up))

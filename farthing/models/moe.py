@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from farthing.models.config import ModelConfig, MoEConfig
 from farthing.models.layers import MLP
+from farthing.models.swiglu import swiglu
 
 
 class Router(nn.Module):
@@ -102,8 +103,7 @@ class Experts(nn.Module):
         hidden_SJ = grouped_linear(x_SC, gate_up_EJC, counts_E)
         if self.adapter is not None:
             hidden_SJ = hidden_SJ + self.adapter.gate_up(x_SC, counts_E)
-        gate_SI, up_SI = hidden_SJ.chunk(2, dim=-1)
-        inner_SI = F.silu(gate_SI) * up_SI
+        inner_SI = swiglu(hidden_SJ)
         out_SC = grouped_linear(inner_SI, down_ECI, counts_E)
         return out_SC if self.adapter is None else out_SC + self.adapter.down(inner_SI, counts_E)
 
