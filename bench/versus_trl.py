@@ -1,0 +1,161 @@
+"""One step of reinforcement learning by farthing and by TRL's GRPOTrainer, in turn, at TRL's best settings.
+
+    python bench/versus_trl.py [--json] [--quick] [--sizes 3M 12M] [--lengths fixed natural] [--rounds N]
+
+Qwen3-shaped models with random weights, 16 prompts of 126 tokens x 8 samples: completions of a fixed 128 tokens, and of
+natural length (mean near 64, at most 256). Each side runs in its own process with the same weights, prompts, reward,
+loss, threads and allocator; see `bench/grpo_sides.py`. Every setting of TRL in `SETTINGS` is tried; its best is the one
+with the shortest step, for its memory the one with the least. Then both sides take turns; medians over rounds.
+
+Ratios above 1 are in farthing's favour; the headline is the worst cell. The last line of --json is one object. Time to
+accuracy is not measured here: `time_to_accuracy_ratio` is null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from bench.grpo_sides import Step, Work, ours, trl
+from bench.measure import machine, require_idle
+from bench.turns import Side
+
+LENGTHS = {"fixed": (128, False), "natural": (256, True)}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "float32": {"micro_batch": 32, "bf16": False},
+    "bf16 autocast": {"micro_batch": 16, "bf16": True},
+    "bf16 autocast, compiled": {"micro_batch": 16, "bf16": True, "torch_compile": True},
+    "bf16 weights": {"micro_batch": 16, "bf16": False, "weights": "bfloat16"},
+    "bf16 weights, compiled": {
+        "micro_batch": 16,
+        "bf16": False,
+        "weights": "bfloat16",
+        "torch_compile": True,
+    },
+    "bf16 weights, static cache": {
+        "micro_batch": 16,
+        "bf16": False,
+        "weights": "bfloat16",
+        "cache_implementation": "static",
+    },
+}
+
+
+def sweep(work: Callable[[dict[str, Any]], Work], names: list[str]) -> dict[str, Step]:
+    """The second step of TRL with each setting; one that fails says why and is left out."""
+    found = {}
+    for name in names:
+        side = Side(trl, work(SETTINGS[name]))
+        try:
+            side.step()
+            found[name] = side.step()
+            print(
+                f"  TRL, {name:28} {found[name].step_s:6.2f} s, generation {found[name].generate_s:5.2f} s",
+                flush=True,
+            )
+        except (EOFError, TimeoutError, OSError) as problem:
+            print(f"  TRL, {name:28} failed: {type(problem).__name__} {problem}", flush=True)
+        finally:
+            side.close()
+    return found
+
+
+def cell(size: str, lengths: str, rounds: int, names: list[str], threads: int) -> dict[str, Any]:
+    """Both sides at one size and one kind of length."""
+    limit, natural = LENGTHS[lengths]
+
+    def work(settings: dict[str, Any]) -> Work:
+        return Work(size, limit, natural, threads, settings)
+
+    tried = sweep(work, names)
+    best = min(tried, key=lambda name: tried[name].step_s)
+    steps: dict[str, list[Step]] = {"farthing": [], "trl": []}
+    sides = {"farthing": Side(ours, work({})), "trl": Side(trl, work(SETTINGS[best]))}
+    try:
+        for round_ in range(rounds + 1):
+            for name, side in sides.items():
+                step = side.step()
+                if round_:
+                    steps[name].append(step)
+    finally:
+        for side in sides.values():
+            side.close()
+    raw = {name: summary(own) for name, own in steps.items()}
+    least = min(step.peak_bytes for step in [*tried.values(), *steps["trl"]])
+    fastest_rollout = max(step.tokens / step.generate_s for step in [*tried.values(), *steps["trl"]])
+    return {
+        "size": size,
+        "lengths": lengths,
+        "trl_setting": best,
+        **raw,
+        "tried": {name: vars(step) for name, step in tried.items()},
+        "rollout_ratio": raw["farthing"]["tokens_per_second"] / max(fastest_rollout, 1e-9),
+        "step_ratio": per_token(steps["trl"]) / per_token(steps["farthing"]),
+        "memory_ratio": least / raw["farthing"]["peak_bytes"],
+    }
+
+
+def per_token(steps: list[Step]) -> float:
+    """Median seconds of a step over its tokens: natural lengths differ a little between sides, work should not."""
+    return statistics.median(step.step_s / step.tokens for step in steps)
+
+
+def summary(steps: list[Step]) -> dict[str, float]:
+    return {
+        "step_s": statistics.median(step.step_s for step in steps),
+        "generate_s": statistics.median(step.generate_s for step in steps),
+        "tokens": statistics.mean(step.tokens for step in steps),
+        "tokens_per_second": statistics.median(step.tokens / step.generate_s for step in steps),
+        "peak_bytes": max(step.peak_bytes for step in steps),
+    }
+
+
+def show(found: dict[str, Any]) -> dict[str, Any]:
+    for name in ("farthing", "trl"):
+        own = found[name]
+        print(
+            f"{found['size']:>4} {found['lengths']:8} {name:9} {own['step_s']:7.2f} s/step "
+            f"({own['generate_s']:.2f} + {own['step_s'] - own['generate_s']:.2f}) "
+            f"{own['tokens_per_second']:9,.0f} tokens/s {own['peak_bytes'] / 2**20:7,.0f} MiB"
+        )
+    ratios = ", ".join(
+        f"{name.removesuffix('_ratio')} {found[name]:.2f}x"
+        for name in ("rollout_ratio", "step_ratio", "memory_ratio")
+    )
+    print(f"     {ratios}; TRL at its best: {found['trl_setting']}", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="+", choices=("3M", "12M"), default=["3M", "12M"])
+    parser.add_argument("--lengths", nargs="+", choices=list(LENGTHS), default=list(LENGTHS))
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="two rounds")
+    parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    asked = parser.parse_args()
+    rounds = 2 if asked.quick else asked.rounds
+    require_idle(asked.force)
+    cells = [
+        show(cell(size, lengths, rounds, asked.settings, asked.threads))
+        for size in asked.sizes
+        for lengths in asked.lengths
+    ]
+    names = ("rollout_ratio", "step_ratio", "memory_ratio")
+    headline: dict[str, Any] = {name: min(found[name] for found in cells) for name in names}
+    headline["time_to_accuracy_ratio"] = None
+    if asked.json:
+        packages = ("trl", "transformers", "accelerate")
+        print(json.dumps({**headline, "machine": machine(asked.threads, *packages), "cells": cells}))
+
+
+if __name__ == "__main__":
+    main()
