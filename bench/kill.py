@@ -3,7 +3,7 @@
     python bench/kill.py --recipe recipes/tiny.toml [--kills 5] [--per-run 5] [--seed 0] [--set a.b=c]... [--json]
 
 The recipe is carried out once undisturbed. Then it is carried out again, killed with SIGKILL at instants drawn evenly
-over the length of the undisturbed run, and started anew on the same directory; after `--per-run` kills it is left to
+over the length of the fastest undisturbed run so far, and started anew on the same directory; after `--per-run` kills it is left to
 finish, compared, and the next one begins, until `--kills` kills are spent. Compared bit for bit: the weights of
 every model, tokenizer, newest checkpoints, evaluations, conversations, every metric that does not read a clock, every
 kept sample. That no step is logged twice and that the ledger balances is checked as well.
@@ -155,6 +155,9 @@ def torment(job: Job, work: Path, kills: int, per_run: int, rng: random.Random) 
             if was_killed:
                 spent += 1
                 instants.append(round(age, 2))
+            elif not instants:
+                # The first run may have been slowed by something else: instants beyond the end kill nothing.
+                length = min(length, age)
         new = differences(alone, directory)
         wrong += new
         print(f"{directory.name}: killed after {instants} s: {', '.join(new) or 'equal'}", flush=True)

@@ -13,7 +13,7 @@ from farthing.engine.engine import Engine
 from farthing.errors import NumericsError
 from farthing.learner.local import LocalLearner
 from farthing.learner.optim import OptimSettings
-from farthing.models.decoder import Decoder
+from farthing.models.decoder import Decoder, initialise
 from farthing.rollout.collect import make_prompt, sample
 from farthing.rollout.types import Prompt
 from farthing.stages.agreement import BFLOAT16_MEAN_BOUND, FLOAT32_BOUND, check_agreement
@@ -63,6 +63,12 @@ def other_weights(learner: LocalLearner, completions: list[list[Completion]]) ->
     return completions
 
 
+def other_model(learner: LocalLearner, completions: list[list[Completion]]) -> list[list[Completion]]:
+    initialise(learner.model, 2)
+    learner.model.publish(learner.compute_dtype)
+    return completions
+
+
 def other_temperature(learner: LocalLearner, completions: list[list[Completion]]) -> list[list[Completion]]:
     learner.temperature = 0.9
     return completions
@@ -71,6 +77,12 @@ def other_temperature(learner: LocalLearner, completions: list[list[Completion]]
 def changed_token(learner: LocalLearner, completions: list[list[Completion]]) -> list[list[Completion]]:
     one = completions[0][0]
     ids = [*one.token_ids[:5], (one.token_ids[5] + 1) % 300, *one.token_ids[6:]]
+    return [[replace(one, token_ids=ids), *completions[0][1:]], *completions[1:]]
+
+
+def changed_end(learner: LocalLearner, completions: list[list[Completion]]) -> list[list[Completion]]:
+    one = completions[0][0]
+    ids = [*one.token_ids[:-1], (one.token_ids[-1] + 1) % 300]
     return [[replace(one, token_ids=ids), *completions[0][1:]], *completions[1:]]
 
 
@@ -88,11 +100,15 @@ def stale_view(learner: LocalLearner, completions: list[list[Completion]]) -> li
 
 
 FAULTS = [
-    (other_weights, "from the first token on"),
-    (other_temperature, "from the first token on"),
-    (changed_token, "after the first token"),
-    (shifted, "from the first token on"),
-    (stale_view, "from the first token on"),
+    (other_weights, "from the first token on: look at the weights"),
+    (
+        other_temperature,
+        "in what was drawn from, not in the model: .* \\(the learner's is 0.9\\)",
+    ),
+    (changed_token, "after the first token: look at the sampler's positions, its cache"),
+    (changed_end, "about the last token only: look at how a turn ends"),
+    (shifted, "in what was drawn from, not in the model"),
+    (stale_view, "from the first token on: look at the weights"),
 ]
 
 
@@ -107,7 +123,10 @@ def test_faults_stop_the_stage(
 
 
 def test_gross_faults_are_found_in_bfloat16_too(drawn: Callable[..., Drawn]) -> None:
-    for fault in (other_temperature, shifted):
+    for fault, where in (
+        (other_temperature, "in what was drawn from"),
+        (other_model, "from the first token on"),
+    ):
         learner, prompts, completions = drawn(dtype=torch.bfloat16)
-        with pytest.raises(NumericsError, match="sampler and learner disagree from the first token on"):
+        with pytest.raises(NumericsError, match=f"sampler and learner disagree {where}"):
             check_agreement(learner, prompts, fault(learner, completions))
