@@ -3,10 +3,10 @@
     python bench/kill.py --recipe recipes/tiny.toml [--kills 5] [--per-run 5] [--seed 0] [--set a.b=c]... [--json]
 
 The recipe is carried out once undisturbed. Then it is carried out again, killed with SIGKILL at instants drawn evenly
-over the length of the fastest undisturbed run so far, and started anew on the same directory; after `--per-run` kills it is left to
-finish, compared, and the next one begins, until `--kills` kills are spent. Compared bit for bit: the weights of
-every model, tokenizer, newest checkpoints, evaluations, conversations, every metric that does not read a clock, every
-kept sample. That no step is logged twice and that the ledger balances is checked as well.
+over the length of the fastest undisturbed run so far, and started anew on the same directory; after `--per-run` kills
+it is left to finish, compared, and the next one begins, until `--kills` kills are spent. Compared bit for bit: the
+weights of every model, tokenizer, newest checkpoints, evaluations, conversations, every metric that does not read a
+clock, every kept sample. That no step is logged twice and that the ledger balances is checked as well.
 
 Every life is a process of its own, forked from one that has imported everything and computed nothing, so that the kills
 fall on the work and not on the imports. The last line is JSON: {"kills", "differences", "runs", "different", ...}.
