@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from farthing.config import load_toml
 from farthing.cost.entries import Entry
 from farthing.errors import RecipeError
 from farthing.recipe import from_dict
@@ -73,6 +75,14 @@ def test_choosing_by_history_is_refused_where_nothing_comes_back() -> None:
     }
     with pytest.raises(RecipeError, match='set selection = "in_order"'):
         from_dict(recipe, "here")
+
+
+def test_the_recipe_that_is_killed_has_everything_that_could_be_lost() -> None:
+    """What bench/kill.py is for: state beside weights and optimizer, in every part that has some."""
+    table = load_toml(Path(__file__).resolve().parents[2] / "bench" / "kill.toml", RecipeError)["grpo"]
+    config = GrpoConfig.model_validate({key: value for key, value in table.items() if key != "kind"})
+    assert config.updates_per_rollout == 2 and config.refill_rounds and config.reference_every
+    assert config.selection == "pass_rate" and config.steps % config.checkpoint_every == 0
 
 
 def test_a_step_has_as_many_groups_whatever_was_drawn(group_of: Callable[..., Group]) -> None:
