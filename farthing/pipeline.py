@@ -16,6 +16,7 @@ from farthing.cost import ledger as ledgers
 from farthing.cost.hardware import Hardware, probe
 from farthing.cost.ledger import Ledger
 from farthing.recipe import Recipe, Stage, read
+from farthing.report.card import write_card
 from farthing.report.page import write_report
 from farthing.runs.files import read_json, write_json
 from farthing.runs.lineage import stage_fingerprint
@@ -181,6 +182,7 @@ class Pipeline:
         }
         write_json(self.run.path / "summary.json", summary)
         write_report(self.run.path)
+        write_card(self.run.path)
         return summary
 
 

@@ -14,8 +14,14 @@ from farthing.cli.typed import command
 Record = Mapping[str, Any]
 
 TITLES = {"base": "base", "final": "trained"}
-_COUNTS = (("mean_length", "mean length, tokens"),)
-_SHARES = (("truncated", "truncated"), ("unparsable", "unparsable"), ("unscorable", "could not be scored"))
+_COUNTS = (("mean_length", "mean length, tokens"), ("thinking_length", "of that thinking"))
+_SHARES = (
+    ("language", "thinking in the question's language"),
+    ("wrong", "wrong"),
+    ("truncated", "truncated"),
+    ("unparsable", "unparsable"),
+    ("unscorable", "could not be scored"),
+)
 
 
 def print_summary(summary: Record, run_dir: Path, console: Console | None = None) -> None:
@@ -23,7 +29,8 @@ def print_summary(summary: Record, run_dir: Path, console: Console | None = None
     console = console or Console(highlight=False)
     evaluations = summary.get("evaluations") or {}
     if evaluations:
-        console.print(evaluation_table(evaluations))
+        several = all("pass@1" not in found for found in evaluations.values())
+        console.print(stage_table(summary) if several else evaluation_table(evaluations))
     console.print(cost_line(summary), markup=False)
     console.print("\nType next:")
     for typed, meaning in next_commands(summary, run_dir):
@@ -41,6 +48,39 @@ def evaluation_table(evaluations: Mapping[str, Record]) -> Table:
     for key, label, form in rows(evaluations):
         table.add_row(label, *(form(found, key) for found in evaluations.values()))
     return table
+
+
+def stage_table(summary: Record) -> Table:
+    """One row for each model by the stage that made it, with its results on each taskset and what the stage cost."""
+    evaluations = summary["evaluations"]
+    tasks = list(dict.fromkeys(task for found in evaluations.values() for task in found))
+    spent = (summary.get("cost") or {}).get("by_stage") or {}
+    currency = (summary.get("cost") or {}).get("currency", "")
+    table = Table(title="held-out problems, 95% intervals", title_justify="left")
+    table.add_column("stage")
+    measures = [(task, key, label) for task in tasks for key, label in _measures(evaluations, task)]
+    for task, _, label in measures:
+        table.add_column(f"{task}\n{label}", justify="right")
+    table.add_column("tokens", justify="right")
+    table.add_column(f"cost\n{currency}", justify="right")
+    for model, found in evaluations.items():
+        own = spent.get(model, {})
+        cells = [_measure(found.get(task, {}), key) for task, key, _ in measures]
+        tokens = f"{own['tokens'] / 1e6:.2f}M" if own else "-"
+        table.add_row(model, *cells, tokens, f"{own['money']:.4f}" if own else "-")
+    return table
+
+
+def _measures(evaluations: Mapping[str, Mapping[str, Record]], task: str) -> list[tuple[str, str]]:
+    """(key, heading) of what is shown of a taskset: pass@1, the votes, and language and thinking where known."""
+    keys = {key for found in evaluations.values() for key in found.get(task, {})}
+    votes = sorted((key for key in keys if re.fullmatch(r"cons@\d+", key)), key=_order)
+    more = [("language", "language"), ("thinking_length", "thinking")]
+    return [("pass@1", "pass@1"), *((key, key) for key in votes), *(pair for pair in more if pair[0] in keys)]
+
+
+def _measure(found: Record, key: str) -> str:
+    return count(found, key) if key == "thinking_length" else rate(found, key).replace(" [", "\n[")
 
 
 def rows(evaluations: Mapping[str, Record]) -> list[tuple[str, str, Any]]:

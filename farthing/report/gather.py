@@ -37,7 +37,7 @@ def describe(run: RunFiles) -> Record:
         "status": final_state(run),
         "stage_states": _stage_states(run),
         "headline": {**claim, **_spent(run, cost)},
-        "evaluations": rows,
+        "evaluations": [row | _stage_cost(run, row["model"]) for row in rows],
         "comparisons": _comparisons(run),
         "stages": stages,
         "alarms": alarms(run),
@@ -48,6 +48,14 @@ def describe(run: RunFiles) -> Record:
         "recipe": run.recipe_text,
         "provenance": provenance(run),
         "notices": run.notices,
+    }
+
+
+def _stage_cost(run: RunFiles, stage: str) -> Record:
+    """The tokens and the money of the stage that made a model, where it is called by that stage's name."""
+    spent = table(table(table(run.summary.get("cost")).get("by_stage")).get(stage))
+    return {
+        f"stage_{key}": value for key in ("tokens", "money") if (value := number(spent.get(key))) is not None
     }
 
 

@@ -75,3 +75,23 @@ def test_the_line_of_cost_tells_what_it_knows() -> None:
 
 def test_a_run_without_evaluations_has_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "│" not in shown({"wall_s": 3}, monkeypatch)
+
+
+def test_several_tasksets_are_one_table_of_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each stage that made a model; its results on each taskset, language, thinking, tokens and cost."""
+    words = evaluation(0.3, language=0.75, language_interval=[0.7, 0.8], thinking_length=21.5)
+    summary = {
+        "evaluations": {
+            "zero": {"sums": evaluation(0.1, **{"cons@16": 0.2}), "words": words},
+            "student": {"sums": evaluation(0.4)},
+        },
+        "cost": {"currency": "USD", "by_stage": {"zero": {"tokens": 2_500_000, "money": 0.0123}}},
+    }
+    page = shown(summary, monkeypatch)
+    heading = " ".join(page.splitlines()[2:4])
+    assert [heading.count(word) for word in ("sums", "words", "tokens")] == [2, 3, 1]
+    zero = next(line for line in page.splitlines() if line.startswith("│ zero"))
+    for cell in ("10.0%", "20.0%", "30.0%", "75.0%", "21.5", "2.50M", "0.0123"):
+        assert cell in zero
+    student = next(line for line in page.splitlines() if line.startswith("│ student"))
+    assert "40.0%" in student and student.count(" - ") >= 4

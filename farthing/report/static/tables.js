@@ -12,15 +12,25 @@ function evaluationSection(document_) {
     { head: "model", cell: (row) => [row.model, several ? el("span", { class: "unit" }, row.task) : null] },
     { head: "", mark: true, cell: (row) => intervalStrip(row["pass@1"], ...edges(row, "pass@1"), MODEL_STYLES[row.model] || "a") },
     ...rates.map((name) => ({ head: name, numeric: true, cell: (row) => rateCell(row, name) })),
+    when(rows, "language", { head: "language", numeric: true, title: "share of the thinking in the question's language", cell: (row) => rateCell(row, "language") }),
     { head: "mean length", numeric: true, title: "tokens", cell: (row) => plain(row.mean_length) },
+    when(rows, "thinking_length", { head: "thinking", numeric: true, title: "tokens", cell: (row) => plain(row.thinking_length) }),
+    when(rows, "wrong", { head: "wrong", numeric: true, cell: (row) => share(row.wrong) }),
     { head: "truncated", numeric: true, cell: (row) => share(row.truncated) },
     { head: "unparsable", numeric: true, cell: (row) => share(row.unparsable) },
     unscored ? { head: "not scored", numeric: true, cell: (row) => share(row.unscorable) } : null,
     { head: "problems × samples", numeric: true, cell: (row) => `${plain(row.n)} × ${plain(row.samples)}` },
+    when(rows, "stage_tokens", { head: "tokens of the stage", numeric: true, cell: (row) => compact(row.stage_tokens) }),
+    when(rows, "stage_money", { head: `cost, ${document_.cost.currency || "no currency"}`, numeric: true, cell: (row) => plain(row.stage_money) }),
   ].filter(Boolean);
   return section("evaluation", "Evaluation",
     table(columns, rows, { "aria-label": "evaluation" }), comparisons(document_.comparisons),
     el("p", { class: "small" }, evaluationWords(rows)));
+}
+
+// A column only where any row has something to show in it.
+function when(rows, key, column) {
+  return rows.some((row) => known(row[key])) ? column : null;
 }
 
 function evaluationWords(rows) {
