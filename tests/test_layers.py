@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("learner", "rollout"),
     ("backends",),
     ("stages",),
-    ("recipe", "cost.planner", "report", "pipeline", "doctor"),
+    ("recipe", "cost.planner", "report", "pipeline", "doctor", "draft"),
     ("server", "cli", "__main__"),
 )
 

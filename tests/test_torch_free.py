@@ -41,6 +41,8 @@ TORCH_FREE = (
     "stages/signs",
     "stages/checks",
     "doctor",
+    "draft",
+    "stages/evidence",
 )
 
 # Raising, not merely absent: a module that survives `except ImportError` has still reached for torch.

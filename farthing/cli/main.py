@@ -13,13 +13,27 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from farthing import __version__
-from farthing.cli import chat, compare, doctor, evaluate, export, generate, inspect, report, run, serve, tasks
+from farthing.cli import (
+    chat,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    new,
+    report,
+    run,
+    serve,
+    tasks,
+)
 from farthing.errors import FarthingError, UserError
 
 Command = Callable[..., Any]
 
 # The order is the order of a first day: build one, talk to it, measure it, read about it.
 COMMANDS: dict[str, Command] = {
+    "new": new.new,
     "doctor": doctor.doctor,
     "run": run.run,
     "chat": chat.chat,
