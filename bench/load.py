@@ -1,0 +1,136 @@
+"""Streaming clients of an OpenAI-compatible server on this machine, in a process of their own.
+
+    python bench/load.py PLAN        PLAN: JSON, the fields of `Plan`; the last line is JSON, a list of outcomes
+
+Plain sockets and no client library, so that what is measured is the server. Every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEADLINE = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`clients` at a time ask one request after the other, until `requests` are asked or `seconds` are over. With
+    `leave`, each goes away `leave[0]` to `leave[1]` seconds after asking, drawn evenly."""
+
+    port: int
+    body: dict[str, Any]
+    clients: int = 1
+    requests: int = 1 << 30
+    seconds: float = 600.0
+    leave: tuple[float, float] | None = None
+    path: str = "/v1/chat/completions"
+    seed: int = 0
+
+
+@dataclass
+class Outcome:
+    """Times are seconds of the machine's monotonic clock. `first`: of the first token; `end`: of the last line, or of
+    leaving. `tokens` is what the server says it wrote (`usage`), or the number of events where it does not say."""
+
+    status: int = 0
+    asked: float = 0.0
+    first: float = 0.0
+    end: float = 0.0
+    tokens: int = 0
+    finish: str = ""
+    left: bool = False
+    problem: str = ""
+
+
+@dataclass
+class Crowd:
+    """The clients of one plan."""
+
+    plan: Plan
+    outcomes: list[Outcome] = field(default_factory=list)
+    asked: int = 0
+
+    async def run(self) -> list[Outcome]:
+        until = time.monotonic() + self.plan.seconds
+        await asyncio.gather(*(self._client(until, number) for number in range(self.plan.clients)))
+        return self.outcomes
+
+    async def _client(self, until: float, number: int) -> None:
+        chance = random.Random(f"{self.plan.seed}/{number}")
+        while self.asked < self.plan.requests and time.monotonic() < until:
+            self.asked += 1
+            outcome = Outcome(asked=time.monotonic())
+            self.outcomes.append(outcome)
+            stay = DEADLINE if self.plan.leave is None else chance.uniform(*self.plan.leave)
+            try:
+                await asyncio.wait_for(self._ask(outcome, self.plan.seed + self.asked), stay)
+            except TimeoutError:
+                outcome.left, outcome.end = True, time.monotonic()
+                if self.plan.leave is None:
+                    outcome.problem = f"no end within {DEADLINE:.0f} s"
+            except (OSError, ValueError, asyncio.IncompleteReadError) as problem:
+                outcome.problem, outcome.end = repr(problem), time.monotonic()
+            if outcome.status == 429:
+                await asyncio.sleep(0.5 + chance.random())
+
+    async def _ask(self, outcome: Outcome, seed: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.plan.port)
+        try:
+            body = json.dumps(self.plan.body | {"stream": True, "seed": seed}).encode()
+            head = (
+                f"POST {self.plan.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.plan.port}\r\nConnection: close\r\n"
+            )
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            await self._read(reader, outcome)
+        finally:
+            writer.transport.abort()
+
+    async def _read(self, reader: asyncio.StreamReader, outcome: Outcome) -> None:
+        outcome.status = int((await reader.readline()).split()[1])
+        events = 0
+        async for line in reader:
+            if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
+                continue
+            events += 1
+            outcome.first = outcome.first or time.monotonic()
+            if b'"finish_reason":"' in line or b'"finish_reason": "' in line or b'"usage"' in line:
+                self._note(json.loads(line[6:]), outcome)
+        outcome.end = time.monotonic()
+        outcome.tokens = outcome.tokens or events
+
+    @staticmethod
+    def _note(event: dict[str, Any], outcome: Outcome) -> None:
+        for choice in event.get("choices") or []:
+            outcome.finish = choice.get("finish_reason") or outcome.finish
+        outcome.tokens = (event.get("usage") or {}).get("completion_tokens", outcome.tokens)
+
+
+def crowd(plan: Plan) -> list[Outcome]:
+    """Carry out a plan in another process, so that its work is not the server's or the measurer's."""
+    done = start(plan)
+    out, _ = done.communicate(timeout=plan.seconds + 2 * DEADLINE)
+    return gathered(out)
+
+
+def start(plan: Plan) -> subprocess.Popen[str]:
+    """The process of a plan; `gathered` reads what it printed."""
+    program = [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(plan))]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+
+
+def gathered(out: str) -> list[Outcome]:
+    return [Outcome(**fields) for fields in json.loads(out.strip().splitlines()[-1])]
+
+
+if __name__ == "__main__":
+    outcomes = asyncio.run(Crowd(Plan(**json.loads(sys.argv[1]))).run())
+    print(json.dumps([asdict(outcome) for outcome in outcomes]))

@@ -1,0 +1,324 @@
+"""The server under load: what is lost on the way from the engine, and what happens when people leave or crowd in.
+
+    python bench/serve.py [--size 60M] [--minutes 5] [--leavers 2000] [--peer] [--quick] [--force] [--json]
+
+Five measurements in one run, on a model of random weights, clients in processes of their own:
+
+speed       tokens per second at 16 streaming clients over the engine's own at a batch of 16; time to the first
+            token at one client less the engine's own; with --peer also `transformers serve`, same model and clients
+leaving     clients that go away at random moments: slots and blocks leaked, time from leaving to a free slot
+crowd       64 streaming clients at 10 times what can be written at once: goodput over peak, memory, shed requests
+stop        SIGTERM with open streams: seconds to the end
+freeze      SIGSTOP of the engine: seconds until readiness is false, seconds until replies are written again
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.load import Outcome, Plan, crowd, gathered, start
+from bench.measure import machine, require_idle
+
+CLIENTS = 16
+TOKENS = 128
+CROWD = 64
+PLACES = 6
+QUESTION = "Use 3, 5 and 8 to make 24, and say at length how you found it. "
+BODY = {
+    "messages": [{"role": "user", "content": QUESTION * 2}],
+    "max_completion_tokens": TOKENS,
+    "stream_options": {"include_usage": True},
+}
+
+
+@dataclass
+class Running:
+    """A server and how to reach it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def get(self, path: str, seconds: float = 10.0) -> tuple[int, str]:
+        """(status, body); status 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=seconds) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        lines = self.get("/metrics")[1].splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"farthing:{name}"))
+
+    def wait(self, path: str, status: int = 200, seconds: float = 120.0) -> float:
+        """Seconds until `path` answers with `status`."""
+        began = time.monotonic()
+        while self.get(path)[0] != status:
+            if time.monotonic() - began > seconds or self.process.poll() is not None:
+                sys.exit(f"bench: {path} did not answer {status} within {seconds:.0f} s")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def engine_pid(self) -> int:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def resident(self) -> int:
+        """Bytes of both processes in memory."""
+        pids = (self.process.pid, self.engine_pid())
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+        return sum(int(text.split("VmRSS:")[1].split()[0]) << 10 for text in statuses)
+
+
+@contextmanager
+def served(directory: Path, places: int) -> Iterator[Running]:
+    """`farthing serve` on a free port."""
+    port = free_port()
+    program = [sys.executable, "-m", "farthing", "serve", str(directory), "--port", str(port)]
+    process = subprocess.Popen([*program, "--max-running", str(places)], stdout=subprocess.DEVNULL)
+    try:
+        running = Running(process, port)
+        running.wait("/health/ready")
+        yield running
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_model(size: str, directory: Path) -> None:
+    """Random weights of one of the sizes, with a vocabulary trained on the question."""
+    from bench.sizes import SIZES
+    from farthing.models.checkpoint import save_model
+    from farthing.models.decoder import Decoder, initialise
+    from farthing.text.bpe import train
+
+    tokenizer = train([QUESTION * 40], 600)
+    save_model(initialise(Decoder(SIZES[size]), 0), tokenizer, directory)
+
+
+def engine_alone(directory: Path, threads: int) -> dict[str, float]:
+    """The engine's own tokens per second at a batch of 16 and time to a first token, in a process of its own."""
+    program = [sys.executable, str(Path(__file__).with_name("engine_alone.py")), str(directory)]
+    told = {"messages": BODY["messages"], "rows": CLIENTS, "tokens": TOKENS, "threads": threads}
+    done = subprocess.run(
+        [*program, json.dumps(told)], stdout=subprocess.PIPE, text=True, check=True, timeout=300
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def rate(outcomes: list[Outcome]) -> float:
+    """Tokens per second between the first token of all and the last."""
+    good = [outcome for outcome in outcomes if outcome.status == 200 and not outcome.problem]
+    return sum(outcome.tokens for outcome in good) / (
+        max(outcome.end for outcome in good) - min(outcome.asked for outcome in good)
+    )
+
+
+def speed(directory: Path, threads: int, rounds: int) -> dict[str, Any]:
+    """Served over alone, the two sides in turn."""
+    alone, served_rates, firsts = [], [], []
+    for _ in range(rounds):
+        alone.append(engine_alone(directory, threads))
+        with served(directory, CLIENTS) as running:
+            plan = Plan(running.port, BODY, clients=CLIENTS, requests=4 * CLIENTS)
+            crowd(Plan(running.port, BODY, clients=CLIENTS, requests=CLIENTS))
+            served_rates.append(rate(crowd(plan)))
+            one = crowd(Plan(running.port, BODY | {"max_completion_tokens": 2}, requests=25))[5:]
+            firsts.append(statistics.median(outcome.first - outcome.asked for outcome in one))
+    own = statistics.median(found["tokens_per_s"] for found in alone)
+    own_first = statistics.median(found["first_token_s"] for found in alone)
+    first = statistics.median(firsts)
+    return {
+        "engine_tokens_per_s": own,
+        "served_tokens_per_s": statistics.median(served_rates),
+        "served_share": statistics.median(served_rates) / own,
+        "engine_first_token_ms": 1e3 * own_first,
+        "first_token_ms": 1e3 * first,
+        "first_token_extra_ms": 1e3 * (first - own_first),
+    }
+
+
+def peer(directory: Path) -> dict[str, Any]:
+    """`transformers serve` with the same model and the same clients; says why where it does not run."""
+    port = free_port()
+    program = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--port", str(port)]
+    program += ["--host", "127.0.0.1", "--continuous-batching", "--dtype", "bfloat16", str(directory)]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    running = Running(process, port)  # type: ignore[arg-type]
+    try:
+        deadline = time.monotonic() + 90
+        while running.get("/health")[0] != 200:
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (
+                    process.stderr.read() if process.stderr and process.poll() is not None else ""
+                ).strip()
+                return {"problem": said.splitlines()[-1] if said else "it did not answer within 90 s"}
+            time.sleep(0.2)
+        body = {"model": str(directory), "messages": BODY["messages"], "max_tokens": TOKENS}
+        crowd(Plan(port, body, clients=CLIENTS, requests=CLIENTS))
+        outcomes = crowd(Plan(port, body, clients=CLIENTS, requests=2 * CLIENTS))
+        good = [outcome for outcome in outcomes if outcome.status == 200 and not outcome.problem]
+        return {"tokens_per_s": rate(outcomes)} if good else {"problem": outcomes[0].problem or "no reply"}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def leaving(directory: Path, leavers: int) -> dict[str, Any]:
+    """Clients that leave at random moments, from before the first token to the middle of the reply."""
+    with served(directory, CLIENTS) as running:
+        step = 1 / max(running_rate(running), 1e-9)
+        before = running.metric("requests_freed")
+        plan = Plan(running.port, BODY, clients=CLIENTS, requests=leavers, leave=(0.001, 1.0))
+        process = start(plan)
+        freed: list[float] = []
+        while process.poll() is None:
+            now, count = time.monotonic(), int(running.metric("requests_freed") - before)
+            freed += [now] * (count - len(freed))
+            time.sleep(0.002)
+        left = sorted(o.end for o in gathered(process.stdout.read() if process.stdout else "") if o.left)
+        time.sleep(1.0)
+        late = [done - went for went, done in zip(left, freed, strict=False)]
+        return {
+            "left": len(left),
+            "freed": len(freed),
+            "still_running": running.metric("num_requests_running") + running.metric("num_requests_waiting"),
+            "integrity": running.get("/health/integrity")[0],
+            "cache_in_use": running.metric("kv_cache_usage_perc"),
+            "freed_p50_ms": 1e3 * statistics.median(late),
+            "freed_p99_ms": 1e3 * sorted(late)[int(0.99 * len(late))],
+            "two_steps_ms": 2e3 * step * CLIENTS,
+        }
+
+
+def running_rate(running: Running) -> float:
+    """Tokens per second at 16 clients."""
+    return rate(crowd(Plan(running.port, BODY, clients=CLIENTS, requests=2 * CLIENTS)))
+
+
+def crowded(directory: Path, seconds: float) -> dict[str, Any]:
+    """More than ten times what can be written at once; what goes beyond the queue is refused at once."""
+    with served(directory, PLACES) as running:
+        peak = rate(crowd(Plan(running.port, BODY, clients=PLACES, requests=6 * PLACES)))
+        process = start(Plan(running.port, BODY | {"n": 2}, clients=CROWD, seconds=seconds))
+        began, memory = time.monotonic(), []
+        while process.poll() is None and time.monotonic() - began < seconds:
+            memory.append(running.resident())
+            time.sleep(1.0)
+        out, _ = process.communicate(timeout=300)
+        outcomes = gathered(out)
+        good = [o for o in outcomes if o.status == 200 and o.finish in ("length", "stop")]
+        shed = [o for o in outcomes if o.status == 429]
+        settled = memory[len(memory) // 4 :]
+        return {
+            "clients": CROWD,
+            "peak_tokens_per_s": peak,
+            "goodput_share": rate(good) / peak,
+            "replies": len(good),
+            "shed": len(shed),
+            "shed_p99_ms": 1e3 * quantile([o.end - o.asked for o in shed], 0.99),
+            "stuck": sum(bool(o.problem) for o in outcomes),
+            "memory_growth": settled[-1] / settled[0] - 1,
+        }
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)] if values else 0.0
+
+
+def stop(directory: Path) -> dict[str, Any]:
+    """SIGTERM while everybody is being written to."""
+    with served(directory, CLIENTS) as running:
+        long = BODY | {"max_completion_tokens": 900}
+        process = start(Plan(running.port, long, clients=CLIENTS, requests=CLIENTS))
+        time.sleep(2.0)
+        began = time.monotonic()
+        running.process.terminate()
+        running.process.wait(30)
+        ended = time.monotonic() - began
+        out, _ = process.communicate(timeout=60)
+        return {"open": len(gathered(out)), "end_s": ended}
+
+
+def freeze(directory: Path) -> dict[str, Any]:
+    """The engine stands still."""
+    with served(directory, CLIENTS) as running:
+        os.kill(running.engine_pid(), signal.SIGSTOP)
+        noticed = running.wait("/health/ready", 503, 30)
+        back = running.wait("/health/ready", 200, 120)
+        outcome = crowd(Plan(running.port, BODY, requests=1))[0]
+        return {"noticed_s": noticed, "back_s": back, "status_after": outcome.status}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", default="60M", help="3M, 12M or 60M parameters")
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long the crowd stays")
+    parser.add_argument("--leavers", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer", action="store_true", help="measure transformers serve as well")
+    parser.add_argument(
+        "--quick", action="store_true", help="a 3M model, half a minute, 200 leavers, one round"
+    )
+    parser.add_argument("--force", action="store_true", help="measure although others use the machine")
+    parser.add_argument("--json", action="store_true", help="nothing but the last line")
+    told = parser.parse_args()
+    if told.quick:
+        told.size, told.minutes, told.leavers, told.rounds = "3M", 0.5, 200, 1
+    require_idle(told.force)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "model"
+        make_model(told.size, directory)
+        threads = len(os.sched_getaffinity(0))
+        found: dict[str, Any] = {"size": told.size, "machine": machine(threads, "starlette", "uvicorn")}
+        parts: dict[str, Any] = {"speed": lambda: speed(directory, threads, told.rounds)}
+        if told.peer:
+            parts["peer"] = lambda: peer(directory)
+        parts |= {
+            "leaving": lambda: leaving(directory, told.leavers),
+            "crowd": lambda: crowded(directory, 60 * told.minutes),
+            "stop": lambda: stop(directory),
+            "freeze": lambda: freeze(directory),
+        }
+        for name, part in parts.items():
+            found[name] = part()
+            if not told.json:
+                print(name, *(f"  {key}: {shown(value)}" for key, value in found[name].items()), sep="\n")
+    print(json.dumps(found))
+
+
+def shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
