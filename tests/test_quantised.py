@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from farthing import tasks
 from farthing.recipe import read
 from farthing.stages.evaluate import Evaluation, Plan, evaluate_model
 
@@ -28,8 +27,7 @@ def test_held_out_accuracy_hardly_suffers(base: Path) -> None:
     """At most two points lost in 600 answers. Two models of the same accuracy p around 1/5 that sample independently
     differ by more than two standard errors, 2 x sqrt(2 p q / 600) = 5 points, once in 20 times; common seeds make the
     difference smaller than that, and the seed of the test is fixed."""
-    task = read(RECIPE).task
-    taskset = tasks.load(task.name, **task.settings)
+    (taskset,) = read(RECIPE).load_tasksets().values()
     plan = Plan(problems=150, samples=4, max_new_tokens=96)
 
     def asked(quantize: str | None) -> Evaluation:

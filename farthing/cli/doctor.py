@@ -26,10 +26,11 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sample, render and score one batch, and say whether the recipe can learn from it.
+    """Say whether a recipe can learn, from one batch.
 
-    Every stage of reinforcement learning is examined with the model it would begin with. Exit code 2 for one that
-    cannot learn: all rewards equal, a reward out of reach, everything cut off, no end of a turn, a failing verifier.
+    The batch is sampled, rendered and scored, for every stage of reinforcement learning with the model it would begin
+    with. Exit code 2 for one that cannot learn: all rewards equal, a reward out of reach, everything cut off, no end
+    of a turn, a failing verifier.
     """
     from farthing.doctor import examine_recipe
     from farthing.errors import RecipeError

@@ -59,10 +59,10 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve models: a chat page for people, the OpenAI API for programs.
+    """Serve models to people (a page) and programs (an API).
 
-    One process answers requests, another computes; if that one dies or stands still, it is started again. Ctrl-C ends
-    both.
+    The API is OpenAI's. One process answers requests, another computes; if that one dies or stands still, it is
+    started again. Ctrl-C ends both.
     """
     from farthing.cli.models import model_directory
     from farthing.errors import UserError
