@@ -1,8 +1,9 @@
 // What stands between the matrix products of a decoding step, each as one pass over memory.
 //
 // Compiled once per machine by fused.py, which also says what every argument is; where there is no compiler the plain
-// PyTorch beside each call does the same. All arithmetic is in float32, rounded once at the end. A row's numbers depend
-// on that row alone: never on how many rows there are, nor on the thread that computes it.
+// PyTorch beside each call does the same. Arithmetic is in float32, rounded wherever the plain twin rounds: the learner
+// computes with that one, and has to find the sampler's numbers. A row's numbers depend on that row alone: never on how
+// many rows there are, nor on the thread that computes it.
 
 #include <algorithm>
 #include <cmath>
@@ -33,6 +34,14 @@ inline void narrow(float x, bf16& out) {
     std::memcpy(&bits, &x, 4);
     uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     out.bits = static_cast<uint16_t>(x != x ? 0x7fc0 : rounded);
+}
+
+// What is left of x when it is kept as a T.
+template <typename T>
+inline float kept(float x) {
+    T out;
+    narrow(x, out);
+    return wide(out);
 }
 
 // e^x by a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' expf): vectorised, and the same with every C library.
@@ -109,12 +118,12 @@ void norm_rotate(const T* x, int64_t stride, const R* q_gain, const R* k_gain, c
                 if (gain) {
                     float scale = inverse_length(head.data(), size, eps);
 #pragma omp simd
-                    for (int64_t i = 0; i < size; i++) head[i] *= scale * wide(gain[i]);
+                    for (int64_t i = 0; i < size; i++) head[i] = kept<T>(head[i] * scale * wide(gain[i]));
                 }
 #pragma omp simd
                 for (int64_t i = 0; i < half; i++) {
-                    narrow(head[i] * wide(c[i]) - head[i + half] * wide(s[i]), out_h[i]);
-                    narrow(head[i + half] * wide(c[i]) + head[i] * wide(s[i]), out_h[i + half]);
+                    narrow(kept<T>(head[i] * wide(c[i])) - kept<T>(head[i + half] * wide(s[i])), out_h[i]);
+                    narrow(kept<T>(head[i + half] * wide(c[i])) + kept<T>(head[i] * wide(s[i])), out_h[i + half]);
                 }
             }
         }
@@ -129,7 +138,7 @@ void gated(const T* gate_up, T* out, int64_t rows, int64_t size, int threads) {
 #pragma omp simd
         for (int64_t i = 0; i < size; i++) {
             float g = wide(gate[i]);
-            narrow(g / (1.0f + exponential(-g)) * wide(gate[i + size]), out[n * size + i]);
+            narrow(kept<T>(g / (1.0f + exponential(-g))) * wide(gate[i + size]), out[n * size + i]);
         }
     }
 }
@@ -201,17 +210,22 @@ void score(const T* q, const T* keys, int64_t count, float scale, float* scores,
     }
 }
 
-// Scores become weights in place; returns one over their sum.
-inline float weigh(float* scores, int64_t count) {
-    float most = scores[0], sum = 0.0f;
+// Scores become weights in place: their softmax.
+template <typename T>
+void weigh(float* scores, int64_t count) {
+    float most = -INFINITY, sum = 0.0f;
 #pragma omp simd reduction(max : most)
-    for (int64_t t = 0; t < count; t++) most = std::max(most, scores[t]);
+    for (int64_t t = 0; t < count; t++) {
+        scores[t] = kept<T>(scores[t]);
+        most = std::max(most, scores[t]);
+    }
 #pragma omp simd reduction(+ : sum)
     for (int64_t t = 0; t < count; t++) {
         scores[t] = exponential(scores[t] - most);
         sum += scores[t];
     }
-    return 1.0f / sum;
+#pragma omp simd
+    for (int64_t t = 0; t < count; t++) scores[t] = kept<T>(scores[t] / sum);
 }
 
 // One key head of one row: GROUP queries read `count` keys and values. softmax(q k^T scale) v.
@@ -219,8 +233,7 @@ template <typename T, int GROUP, int SIZE>
 void read_head(const T* q, const T* keys, const T* values, T* out, int64_t count, float scale, float* scores) {
     int64_t stride = (count + LANES - 1) / LANES * LANES;
     score<T, GROUP, SIZE>(q, keys, count, scale, scores, stride);
-    float inverse[GROUP];
-    for (int g = 0; g < GROUP; g++) inverse[g] = weigh(scores + g * stride, stride);
+    for (int g = 0; g < GROUP; g++) weigh<T>(scores + g * stride, stride);
     Lanes sums[GROUP][SIZE / LANES] = {};
     for (int64_t t = 0; t < count; t++)
 #pragma GCC unroll 16
@@ -233,10 +246,7 @@ void read_head(const T* q, const T* keys, const T* values, T* out, int64_t count
 #pragma GCC unroll 4
     for (int g = 0; g < GROUP; g++)
 #pragma GCC unroll 16
-        for (int i = 0; i < SIZE / LANES; i++) {
-            Lanes scaled = sums[g][i] * inverse[g];
-            std::memcpy(read + g * SIZE + i * LANES, &scaled, sizeof scaled);
-        }
+        for (int i = 0; i < SIZE / LANES; i++) std::memcpy(read + g * SIZE + i * LANES, &sums[g][i], sizeof(Lanes));
 #pragma omp simd
     for (int i = 0; i < GROUP * SIZE; i++) narrow(read[i], out[i]);
 }
@@ -255,8 +265,8 @@ void read_group(int64_t group, const T* q, const T* keys, const T* values, T* ou
 }
 
 template <typename T, int SIZE>
-void attend(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride, T* keys, T* values,
-            const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t room, float scale,
+void attend(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride, T* keys,
+            T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t room, float scale,
             int threads) {
 #pragma omp parallel num_threads(threads)
     {
@@ -275,13 +285,13 @@ void attend(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stri
 }
 
 template <typename T>
-int attend_any(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride, T* keys, T* values,
-               const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t size, int64_t room,
+int attend_any(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride, T* keys,
+               T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t size, int64_t room,
                float scale, int threads) {
 #define SIZED(SIZE)                                                                                              \
     case SIZE:                                                                                                   \
-        attend<T, SIZE>(q, k, v, q_stride, k_stride, v_stride, keys, values, lengths, out, rows, heads, group, room, scale, \
-                        threads);                                                                                \
+        attend<T, SIZE>(q, k, v, q_stride, k_stride, v_stride, keys, values, lengths, out, rows, heads, group,   \
+                        room, scale, threads);                                                                   \
         return 0;
     switch (size) {
         SIZED(16) SIZED(32) SIZED(64) SIZED(80) SIZED(96) SIZED(128) SIZED(256)
@@ -310,11 +320,11 @@ extern "C" {
     void gated_##NAME(const T* gate_up, T* out, int64_t rows, int64_t size, int threads) {                       \
         gated<T>(gate_up, out, rows, size, threads);                                                             \
     }                                                                                                            \
-    int attend_##NAME(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride, T* keys,          \
-                      T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group,     \
-                      int64_t size, int64_t room, float scale, int threads) {                                    \
-        return attend_any<T>(q, k, v, q_stride, k_stride, v_stride, keys, values, lengths, out, rows, heads, group, size, \
-                             room, scale, threads);                                                              \
+    int attend_##NAME(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride,  \
+                      T* keys, T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads,           \
+                      int64_t group, int64_t size, int64_t room, float scale, int threads) {                     \
+        return attend_any<T>(q, k, v, q_stride, k_stride, v_stride, keys, values, lengths, out, rows, heads,     \
+                             group, size, room, scale, threads);                                                 \
     }
 
 STREAM(ff, float, float)
