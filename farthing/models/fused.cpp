@@ -266,8 +266,8 @@ void read_group(int64_t group, const T* q, const T* keys, const T* values, T* ou
 
 template <typename T, int SIZE>
 void attend(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride, T* keys,
-            T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t room, float scale,
-            int threads) {
+            T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t room,
+            float scale, int threads) {
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> scores(4 * (room + LANES));
@@ -286,8 +286,8 @@ void attend(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stri
 
 template <typename T>
 int attend_any(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_stride, int64_t v_stride, T* keys,
-               T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t size, int64_t room,
-               float scale, int threads) {
+               T* values, const int64_t* lengths, T* out, int64_t rows, int64_t heads, int64_t group, int64_t size,
+               int64_t room, float scale, int threads) {
 #define SIZED(SIZE)                                                                                              \
     case SIZE:                                                                                                   \
         attend<T, SIZE>(q, k, v, q_stride, k_stride, v_stride, keys, values, lengths, out, rows, heads, group,   \
