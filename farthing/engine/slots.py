@@ -60,13 +60,16 @@ class Slots:
     def reserve(self, num_slots: int, num_tokens: int) -> None:
         """Room for `num_slots` sequences of `num_tokens` (rounded up to whole buckets); contents are kept.
 
-        Room for tokens grows one bucket at a time: where it equals the bucket of the rows in it, their keys are one
-        contiguous block and the batched products read them in place; with room to spare they would be copied first.
+        For plain products room for tokens grows one bucket at a time: where it equals the bucket of the rows in it,
+        their keys are one contiguous block that is read in place; with room to spare they would be copied first. Where
+        keys are read exactly it grows by half, so that contents are seldom moved.
         """
-        num_tokens = -(-num_tokens // KEY_BUCKET) * KEY_BUCKET
         slots, tokens = self.keys.shape[1], self.keys.shape[3]
         if num_slots <= slots and num_tokens <= tokens:
             return
+        if num_tokens > tokens and self.are_read_exactly:
+            num_tokens = max(num_tokens, tokens * 3 // 2)
+        num_tokens = -(-num_tokens // KEY_BUCKET) * KEY_BUCKET
         wanted = max(num_slots, slots), max(num_tokens, tokens)
         self.keys = _grown(self.keys, *wanted)
         self.values = _grown(self.values, *wanted)
