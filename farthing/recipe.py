@@ -20,6 +20,7 @@ from farthing.config import Strict, apply_overrides, load_toml, nearest, parse, 
 from farthing.config import fingerprint as fingerprint_of
 from farthing.errors import CheckpointError, DataError, RecipeError
 from farthing.stages.config.base import OnModelConfig, StageConfig, TaskMixConfig
+from farthing.stages.config.distill import DistillConfig
 from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
@@ -253,24 +254,23 @@ def _check_order(recipe: Recipe, where: str) -> None:
             raise RecipeError(
                 f"{where}: [{stage.name}]: model.path brings its own tokenizer; drop this stage"
             )
-        if stage.kind == "pretrain" and starts:
+        if stage.kind == "pretrain" and starts and not stage.config.reads:
             raise RecipeError(
                 f"{where}: [{stage.name}]: model.path is where this run begins; drop this stage"
             )
-        if stage.kind == "pretrain" and not has_tokenizer:
+        if stage.kind in ("pretrain", "student") and not has_tokenizer:
             raise RecipeError(f"{where}: [{stage.name}] needs a tokenizer: put a tokenizer stage before it")
         if isinstance(stage.config, OnModelConfig) and not starts and not models:
             raise RecipeError(
                 f"{where}: [{stage.name}] comes before there is a model: put a pretrain stage before it, "
                 "or give model.path"
             )
-        if isinstance(stage.config, OnModelConfig):
-            _check_model_named(stage.config.model, stage.name, models, where)
+        for model in stage.config.reads:
+            _check_model_named(model, stage.name, models, where)
         if isinstance(stage.config, SftConfig):
             _check_conversations(stage.config, stage.name, done, where)
-        if isinstance(stage.config, EvaluateConfig) and stage.config.models != ["all"]:
-            for model in stage.config.models:
-                _check_model_named(model, stage.name, models, where)
+        if isinstance(stage.config, DistillConfig):
+            _check_teacher(stage.config, stage.name, models, starts, where)
         done.append(stage)
 
 
@@ -278,6 +278,16 @@ def _check_model_named(model: str, stage: str, models: list[str], where: str) ->
     if model not in ("base", "final", *models):
         choices = ["base", "final", *models]
         raise RecipeError(f"{where}: [{stage}]: {unknown(model, choices, 'model')}")
+
+
+def _check_teacher(config: DistillConfig, stage: str, models: list[str], starts: bool, where: str) -> None:
+    first = "base" if starts else models[0]
+    known = {"base": first, "final": models[-1] if models else first}
+    student, teacher = (known.get(name, name) for name in (config.model, config.teacher))
+    if student == teacher:
+        raise RecipeError(
+            f'{where}: [{stage}]: "{student}" would be its own teacher; name another: teacher = "STAGE"'
+        )
 
 
 def _check_conversations(config: SftConfig, stage: str, done: list[Stage], where: str) -> None:

@@ -211,6 +211,31 @@ def test_a_run_that_starts_from_a_checkpoint_does_not_pretrain() -> None:
         recipe.from_dict(data, "tiny.toml")
 
 
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"kind": "distill"}, '[last]: missing key "model"'),
+        ({"kind": "distill", "model": "grpo"}, '[last]: "grpo" would be its own teacher; name another'),
+        ({"kind": "distill", "model": "base", "teacher": "pretrain"}, '"pretrain" would be its own teacher'),
+        (
+            {"kind": "distill", "model": "base", "teacher": "grop"},
+            'unknown model "grop"; did you mean "grpo"?',
+        ),
+        ({"kind": "student"}, "[last]: give either a path or a shape"),
+        ({"kind": "student", "shape": {"hidden_sise": 3}}, "[last]: shape: "),
+        ({"kind": "sft", "data": [{"path": "nowhere.jsonl"}]}, "[last]: data: nowhere.jsonl: no such file"),
+        (
+            {"kind": "sft", "data": [{"stage": "grpo"}]},
+            "[last]: data: no stage before it writes conversations",
+        ),
+    ],
+)
+def test_what_a_stage_is_to_learn_from_is_checked(table: dict[str, Any], expected: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe.from_dict(edited(stages=[*DATA["stages"], "last"], last=table), "tiny.toml")
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_checkpoint_brings_its_own_tokenizer() -> None:
     with pytest.raises(RecipeError, match=r"model\.path brings its own tokenizer; drop this stage"):
         recipe.from_dict(edited(model={"path": "x"}), "tiny.toml")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from farthing.data.sample import Sample
@@ -16,7 +17,8 @@ class Tokens:
     """The trained tokens of a micro-batch, flat [M]: current log-probabilities (with gradient), the policy's entropy
     (without; empty where the learner does not compute it), and what the samples brought along. Streams that samples
     lack are empty. `rows` (int64) numbers the sample that a token belongs to; a sample is never split between
-    micro-batches."""
+    micro-batches. For objectives over the whole vocabulary: `hidden`, the states [M, C] that the head reads (with
+    gradient), and the `samples` of the micro-batch in their order."""
 
     logprobs: Tensor
     entropy: Tensor
@@ -25,6 +27,8 @@ class Tokens:
     ref_logprobs: Tensor
     old_logprobs: Tensor
     rows: Tensor
+    hidden: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    samples: Sequence[Sample] = ()
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,16 @@ class LocalLearner:
             joined([row.ref_logprobs for row in rows]),
             joined([row.old_logprobs for row in rows]),
             torch.arange(len(rows)).repeat_interleave(counts),
+            hidden_MC[: flat.trained],
+            rows,
         )
         return tokens, spread([row.weight for row in rows])
+
+    @torch.no_grad()
+    def hidden(self, rows: Sequence[Sample]) -> Tensor:
+        """What the head reads for every trained token of a micro-batch, [M, C]."""
+        flat = FlatRows(rows)
+        return self.model.hidden(flat.token_ids, flat.positions, flat, flat.predictors)[0][: flat.trained]
 
     @torch.no_grad()
     def logprobs(self, samples: Sequence[Sample]) -> list[list[float]]:

@@ -147,6 +147,23 @@ def ask(
     return [asked(group, tokenizer) for group in groups]
 
 
+def glance(context: Context, engine: Engine, tokenizer: Tokenizer, plan: Plan, step: int) -> dict[str, float]:
+    """A quick look at held-out problems during a learning stage; always the same ones with the same seeds."""
+    with context.ledger.phase(context.name, "evaluate", step) as entry:
+        found = ask(engine, tokenizer, context.taskset, plan)
+        tokens, flops = spent(engine.model, found)
+        entry.tokens += tokens
+        entry.flops += flops
+        result = verdict(context.taskset.name, found, plan)
+    low, high = result["pass@1_interval"]
+    return {
+        "eval/pass@1": result["pass@1"],
+        "eval/pass@1_low": low,
+        "eval/pass@1_high": high,
+        "eval/mean_length": result["mean_length"],
+    }
+
+
 def asked(group: Group, tokenizer: Tokenizer) -> Asked:
     """What the numbers need of a judged group."""
     answers = []

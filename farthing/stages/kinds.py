@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farthing.stages.config.base import StageConfig
+from farthing.stages.config.distill import DistillConfig
 from farthing.stages.config.evaluate import EvaluateConfig
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.config.rejection import RejectionConfig
 from farthing.stages.config.sft import SftConfig
+from farthing.stages.config.student import StudentConfig
 from farthing.stages.config.tokenizer import TokenizerConfig
 
 
@@ -32,6 +34,8 @@ KINDS: dict[str, Kind] = {
     "pretrain": Kind(PretrainConfig, "farthing.stages.pretrain", makes_model=True),
     "sft": Kind(SftConfig, "farthing.stages.sft", makes_model=True),
     "grpo": Kind(GrpoConfig, "farthing.stages.grpo", makes_model=True),
+    "student": Kind(StudentConfig, "farthing.stages.student", makes_model=True),
+    "distill": Kind(DistillConfig, "farthing.stages.distill", makes_model=True),
     "rejection": Kind(RejectionConfig, "farthing.stages.rejection", writes_conversations=True),
     "evaluate": Kind(EvaluateConfig, "farthing.stages.evaluate"),
 }

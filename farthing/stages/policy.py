@@ -22,8 +22,8 @@ from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.curriculum import Curriculum
-from farthing.stages.evaluate import ask, sampling_cost, spent
-from farthing.stages.evidence import Plan, verdict
+from farthing.stages.evaluate import glance, sampling_cost
+from farthing.stages.evidence import Plan
 from farthing.stages.learning import optim_settings
 from farthing.stages.objective import objective
 from farthing.stages.reference import Reference
@@ -145,19 +145,7 @@ class Policy:
             max_new_tokens=config.max_new_tokens,
             seed=context.seed,
         )
-        with context.ledger.phase(context.name, "evaluate", self.step) as entry:
-            asked = ask(self.engine, self.tokenizer, context.taskset, plan)
-            tokens, flops = spent(self.learner.model, asked)
-            entry.tokens += tokens
-            entry.flops += flops
-            result = verdict(context.taskset.name, asked, plan)
-        low, high = result["pass@1_interval"]
-        return {
-            "eval/pass@1": result["pass@1"],
-            "eval/pass@1_low": low,
-            "eval/pass@1_high": high,
-            "eval/mean_length": result["mean_length"],
-        }
+        return glance(context, self.engine, self.tokenizer, plan, self.step)
 
     def save(self, context: Context) -> None:
         with context.ledger.phase(context.name, "checkpoint", self.step):

@@ -25,9 +25,8 @@ MICROBATCH_TOKENS = 6144
 def run(context: Context) -> dict[str, str]:
     """Train for `steps` steps, from the last checkpoint if there is one; writes model/."""
     config = context.of(PretrainConfig)
-    tokenizer = context.load_tokenizer()
+    model, tokenizer = begin(context, config)
     corpus = Corpus(load_source(config.corpus, context.task_tables, context.seed), tokenizer)
-    model = initialise(Decoder(context.model.shape(tokenizer.vocab_size)), context.seed)
     # Nobody samples here, so nothing needs the head's float32: it takes the compute dtype like every other matrix.
     dtype = model.head_dtype = context.compute_dtype(config.dtype)
     learner = LocalLearner(
@@ -52,6 +51,14 @@ def run(context: Context) -> dict[str, str]:
     )
     training.carry_out("pretrain")
     return context.save_model(model, tokenizer)
+
+
+def begin(context: Context, config: PretrainConfig) -> tuple[Decoder, Tokenizer]:
+    """The model as it is before the first step."""
+    if config.model is not None:
+        return context.load_model(config.model)
+    tokenizer = context.load_tokenizer()
+    return initialise(Decoder(context.model.shape(tokenizer.vocab_size)), context.seed), tokenizer
 
 
 @dataclass(frozen=True)

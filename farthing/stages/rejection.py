@@ -13,25 +13,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from farthing.engine.api import SamplingParams
 from farthing.engine.engine import Engine
 from farthing.errors import DataError
-from farthing.models.decoder import Decoder
-from farthing.rollout.collect import judge, make_prompt, request_seed, sample
+from farthing.rollout.collect import judge, request_seed
 from farthing.rollout.types import Group
 from farthing.runs.files import JsonLines, encode_line, read_lines, write_atomic, write_json
 from farthing.stages.config.rejection import RejectionConfig
 from farthing.stages.context import Context
-from farthing.stages.evaluate import sampling_cost
 from farthing.stages.filters import Candidate, Selection, failed, select, without_thinking
 from farthing.stages.readings import Clock, repetition, rollout_metrics
+from farthing.stages.sampling import draw, seed_of
 from farthing.tasks.draws import Draws
-from farthing.text.chat import stop_ids
-from farthing.text.tokenizer import Tokenizer
 
 
 def run(context: Context) -> dict[str, str]:
@@ -44,14 +40,14 @@ def run(context: Context) -> dict[str, str]:
     context.metrics.begin(context.name, kind="rejection", steps=steps, step=done)
     if done < steps:
         ask(context, config, journal, range(done, steps))
-    candidates = [Candidate(**one) for line in read_lines(journal) for one in line["candidates"]]
-    selection = select(candidates, config)
+    found = [Candidate(**one) for line in read_lines(journal) for one in line["candidates"]]
+    selection = select(found, config)
     if not selection.kept:
         raise DataError(
-            f"[{context.name}]: none of {len(candidates)} samples was kept: {selection.rejected}; ask more problems, "
+            f"[{context.name}]: none of {len(found)} samples was kept: {selection.rejected}; ask more problems, "
             "or begin with a model that solves some"
         )
-    write(context, config, selection, len(candidates))
+    write(context, config, selection, len(found))
     return {
         "conversations": f"stages/{context.name}/conversations.jsonl",
         "selection": f"stages/{context.name}/selection.json",
@@ -60,85 +56,45 @@ def run(context: Context) -> dict[str, str]:
 
 def ask(context: Context, config: RejectionConfig, journal: Path, steps: range) -> None:
     """Sample and judge step by step, each a line of the journal."""
-    asking = Asking.start(context, config)
+    model, tokenizer = context.load_model(config.model)
+    model.publish(context.compute_dtype("auto"))
+    engine = Engine(model, tokenizer, max_running=config.prompts_per_step * config.samples_per_prompt)
     lines = JsonLines(journal)
     for step in steps:
         clock = Clock()
-        groups = asking.draw(step, clock)
-        candidates = [
-            one for index, group in enumerate(groups) for one in asking.candidates(step, index, group)
-        ]
-        passed = sum(failed(one, config) is None for one in candidates)
-        found = rollout_metrics(groups)
-        metrics = {name: value for name, value in found.items() if not name.startswith("reward")}
-        metrics |= {"kept_ratio": passed / len(candidates)} | clock.metrics()
-        context.metrics.log(context.name, step + 1, metrics)
+        prompts, completions = draw(context, config, engine, tokenizer, step, config.problems)
+        clock.lap("generate")
+        with context.ledger.phase(context.name, "score", step):
+            groups = judge(tokenizer, prompts, completions, context.taskset.score_many, {"accuracy": 1.0})
+        clock.lap("score")
+        found = [one for index, group in enumerate(groups) for one in candidates(context, step, index, group)]
+        passed = sum(failed(one, config) is None for one in found)
+        shown = {n: value for n, value in rollout_metrics(groups).items() if not n.startswith("reward")}
+        context.metrics.log(
+            context.name, step + 1, {**shown, "kept_ratio": passed / len(found), **clock.metrics()}
+        )
         # Last, so that a step stands in both files or is done again.
-        lines.append({"step": step + 1, "candidates": [asdict(one) for one in candidates]})
+        lines.append({"step": step + 1, "candidates": [asdict(one) for one in found]})
         context.progress(step + 1, steps.stop)
     lines.close()
 
 
-@dataclass(frozen=True)
-class Asking:
-    """A model that is asked the training problems of a stage."""
-
-    context: Context
-    config: RejectionConfig
-    model: Decoder
-    tokenizer: Tokenizer
-    engine: Engine
-
-    @classmethod
-    def start(cls, context: Context, config: RejectionConfig) -> Asking:
-        model, tokenizer = context.load_model(config.model)
-        model.publish(context.compute_dtype("auto"))
-        engine = Engine(model, tokenizer, max_running=config.prompts_per_step * config.samples_per_prompt)
-        return cls(context, config, model, tokenizer, engine)
-
-    def draw(self, step: int, clock: Clock) -> list[Group]:
-        """The judged samples of a step's problems."""
-        context, config, taskset = self.context, self.config, self.context.taskset
-        first = step * config.prompts_per_step
-        problems = range(first, min(first + config.prompts_per_step, config.problems))
-        prompts = [
-            make_prompt(self.tokenizer, taskset, taskset.problem("train", index)) for index in problems
-        ]
-        params = SamplingParams(
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            stop_token_ids=stop_ids(self.tokenizer),
+def candidates(context: Context, step: int, index: int, group: Group) -> Iterator[Candidate]:
+    """The samples of the group at place `index` of a step, with what the filters look at."""
+    problem = group.prompt.problem
+    for k, one in enumerate(group.rollouts):
+        yield Candidate(
+            key=context.taskset.key(**problem),
+            problem=problem,
+            sample=k,
+            seed=request_seed(*seed_of(context, step), index, k),
+            text=one.text,
+            tokens=one.num_tokens,
+            is_truncated=one.is_truncated,
+            repetition=repetition(one.completion.token_ids),
+            correct=one.score.correct,
+            parts=one.score.parts,
         )
-        with context.ledger.phase(context.name, "generate", step) as entry:
-            completions = sample(self.engine, prompts, config.samples_per_prompt, params, self.seed(step))
-            lengths = [len(one.token_ids) for own in completions for one in own]
-            asked = [len(prompt.token_ids) for prompt in prompts]
-            entry.tokens, entry.flops = sampling_cost(self.model, asked, lengths)
-        clock.lap("generate")
-        with context.ledger.phase(context.name, "score", step):
-            groups = judge(self.tokenizer, prompts, completions, taskset.score_many, {"accuracy": 1.0})
-        clock.lap("score")
-        return groups
-
-    def seed(self, step: int) -> tuple[object, ...]:
-        return (self.context.seed, self.context.name, step)
-
-    def candidates(self, step: int, index: int, group: Group) -> Iterator[Candidate]:
-        """The samples of the group at place `index` of a step, with what the filters look at."""
-        problem = group.prompt.problem
-        for k, one in enumerate(group.rollouts):
-            yield Candidate(
-                key=self.context.taskset.key(**problem),
-                problem=problem,
-                sample=k,
-                seed=request_seed(*self.seed(step), index, k),
-                text=one.text,
-                tokens=one.num_tokens,
-                is_truncated=one.is_truncated,
-                repetition=repetition(one.completion.token_ids),
-                correct=one.score.correct,
-                parts=one.score.parts,
-            )
 
 
 def write(context: Context, config: RejectionConfig, selection: Selection, asked: int) -> None:

@@ -24,6 +24,11 @@ class StageConfig(Strict):
 
     EXTENDABLE: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def reads(self) -> list[str]:
+        """The models of the run that the stage reads: "base", "final" or names of stages."""
+        return []
+
 
 class TaskMixConfig(StageConfig):
     """The key of stages that draw problems from the recipe's tasksets."""
@@ -42,6 +47,10 @@ class OnModelConfig(StageConfig):
         min_length=1,
         description='The model it works on: "base", "final" (the newest), or the stage that made it.',
     )
+
+    @property
+    def reads(self) -> list[str]:
+        return [self.model]
 
 
 class OptimizerConfig(StageConfig):

@@ -31,6 +31,10 @@ class EvaluateConfig(OnModelConfig):
     max_new_tokens: int = Field(256, ge=1, description="The longest completion, in tokens.")
     split: Literal["heldout", "train"] = Field("heldout", description="Which problems.")
 
+    @property
+    def reads(self) -> list[str]:
+        return [] if self.models == ["all"] else self.models or [self.model]
+
     def named(self, made: Sequence[str], *, starts: bool) -> list[str]:
         """The models to evaluate, where `made` are those of the stages before, in their order; `starts`: the run began
         with a checkpoint, which then is a model of its own, "base"."""

@@ -8,8 +8,13 @@ from farthing.stages.config.base import SPEED, OptimizerConfig
 
 
 class PretrainConfig(OptimizerConfig):
-    """kind = "pretrain": a base model from random weights."""
+    """kind = "pretrain": a base model from random weights, or from those that a stage has left."""
 
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="The stage whose model goes on learning; a new one of [model]'s shape if none.",
+    )
     steps: int = Field(
         1000, ge=1, description="Optimizer steps; the learning rate's decay is a part of them."
     )
@@ -32,6 +37,10 @@ class PretrainConfig(OptimizerConfig):
     )
     heldout_documents: int = Field(200, ge=0, description="Documents kept apart to measure the loss on.")
     eval_every: int = Field(100, ge=1, description="Steps between measurements of the held-out loss.")
+
+    @property
+    def reads(self) -> list[str]:
+        return [] if self.model is None else [self.model]
 
     @model_validator(mode="after")
     def _has_source(self) -> Self:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from farthing.stages.config.base import OnModelConfig, Share, TaskMixConfig
+from farthing.stages.config.base import Share
+from farthing.stages.config.sampling import SamplingConfig
 
 FilterName = Literal["verified", "finished", "closed_thinking", "one_language", "no_repetition", "length"]
 EVERY_FILTER: list[FilterName] = [
@@ -12,19 +13,13 @@ EVERY_FILTER: list[FilterName] = [
 ]  # fmt: skip
 
 
-class RejectionConfig(OnModelConfig, TaskMixConfig):
+class RejectionConfig(SamplingConfig):
     """kind = "rejection": conversations to learn from, sampled from a model and kept where they are right and readable.
 
     Written to conversations.jsonl, which the `data` of a later sft stage names by this stage's name.
     """
 
     problems: int = Field(512, ge=1, description="Training problems that are asked, from the first.")
-    samples_per_prompt: int = Field(8, ge=1, description="Completions sampled for each of them.")
-    prompts_per_step: int = Field(
-        32, ge=1, description="Problems asked at a time; what came of them is kept on disk."
-    )
-    temperature: float = Field(1.0, gt=0, le=5, description="Sampling temperature.")
-    max_new_tokens: int = Field(256, ge=1, description="The longest completion, in tokens.")
     filters: list[FilterName] = Field(
         default=EVERY_FILTER,
         description="What a sample must pass, in this order; docs/stages.md says what each asks.",
