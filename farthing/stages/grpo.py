@@ -22,6 +22,7 @@ from farthing.algorithms.advantages import ADVANTAGES, is_dead
 from farthing.errors import Derailed
 from farthing.rollout.assemble import fullest
 from farthing.rollout.collect import Scorer, judge
+from farthing.rollout.preference import PREFERENCES, preferred
 from farthing.rollout.shaping import soften_limit
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal, digest
@@ -90,7 +91,9 @@ def roll_out(context: Context, config: GrpoConfig, rl: Policy, clock: Clock) -> 
                 rl.is_checked = True
         clock.lap("generate")
         with context.ledger.phase(context.name, "score", rl.step):
-            scorer = journaled(context.taskset.score_many, rl.journal, rl.step)
+            preference = PREFERENCES[config.preference]() if config.preference else None
+            scorer = preferred(context.taskset.score_many, preference)
+            scorer = journaled(scorer, rl.journal, rl.step)
             judged = judge(rl.tokenizer, prompts, completions, scorer, config.rewards)
             judged = soften_limit(
                 judged, config.max_new_tokens, config.overlong_share, config.overlong_penalty

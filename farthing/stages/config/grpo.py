@@ -68,6 +68,10 @@ class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
         default={"accuracy": 1.0, "format": 0.1},
         description="Weight of each part of the score in the reward.",
     )
+    preference: Literal["readable"] | None = Field(
+        None,
+        description='Who gives the part "preference", for what cannot be checked; readable: a few plain rules.',
+    )
     skip_dead_groups: bool = Field(
         True, description="Leave out groups whose rewards are all equal; true only where kl_coef is 0."
     )
@@ -118,6 +122,10 @@ class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
         if self.reference_every and not self.kl_coef:
             raise ValueError(
                 "reference_every needs a reference, which is there only where kl_coef > 0; delete it or set kl_coef"
+            )
+        if (self.preference is None) != ("preference" not in self.rewards):
+            raise ValueError(
+                "preference and rewards.preference belong together: who judges, and what it counts"
             )
         if not any(self.rewards.values()):
             raise ValueError("rewards: every weight is zero, so nothing could be learnt")
