@@ -1,4 +1,4 @@
-"""What the tiny run must have come to: the reward rose, the ledger balances, the report renders, the summary is whole.
+"""What a tiny run must have come to: the reward rose, the ledger balances, the report renders, the summary is whole.
 
 python .ci/tiny.py RUN
 """
@@ -7,6 +7,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,43 @@ def summary_is_whole(run: Path) -> str:
     return f"summary is whole: {summary['wall_s']:.0f} s"
 
 
+def experts_were_balanced(run: Path) -> str:
+    """In a model with experts: routing is in the metrics of every learning stage, and grew more even in pretraining."""
+    records = read_metrics(run / "metrics.jsonl")
+    for stage in ("pretrain", "grpo"):
+        steps = [record for record in records if record["stage"] == stage and record.get("trained_tokens")]
+        assert steps and all({"moe/max_load", "moe/idle", "moe/load_cv"} <= set(step) for step in steps)
+    spread = [record["moe/load_cv"] for record in records if record["stage"] == "pretrain"]
+    tenth = len(spread) // 10
+    first, last = statistics.fmean(spread[:tenth]), statistics.fmean(spread[-tenth:])
+    assert last < first / 2, f"the spread of the experts' loads went from {first:.2f} to {last:.2f} only"
+    return f"spread of the experts' loads {first:.2f} -> {last:.2f}"
+
+
+def further_prediction_was_learnt(run: Path) -> str:
+    """In a model with MTP modules: their loss is in the metrics and fell."""
+    losses = [record["mtp_loss"] for record in read_metrics(run / "metrics.jsonl") if "mtp_loss" in record]
+    assert losses[-1] < losses[0] / 2, f"the loss of further prediction went from {losses[0]} to {losses[-1]}"
+    return f"loss of further prediction {losses[0]:.2f} -> {losses[-1]:.2f}"
+
+
+def checks(run: Path) -> list[Callable[[Path], str]]:
+    """Those that every run has to pass, and those that its model calls for."""
+    model = json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))
+    return [
+        summary_is_whole,
+        reward_rose,
+        learned,
+        ledger_balances,
+        report_renders,
+        *([experts_were_balanced] if model.get("n_routed_experts") else []),
+        *([further_prediction_was_learnt] if model.get("num_nextn_predict_layers") else []),
+    ]
+
+
 def main() -> None:
     run = Path(sys.argv[1])
-    for check in (summary_is_whole, reward_rose, learned, ledger_balances, report_renders):
+    for check in checks(run):
         try:
             print(f"tiny: {check(run)}")
         except (AssertionError, KeyError, OSError) as problem:

@@ -94,7 +94,7 @@ class ModelSection(Strict):
         config = _Watched(self.hf_config(vocab_size))
         family = families.find(self.model_type)
         shape = family.read(config)
-        for name in sorted(set(config) - config.read - {"model_type"}):
+        for name in sorted(self.model_fields_set - config.read - {"model_type"}):
             raise RecipeError(unknown(name, config.read | {"path"}, "key"))
         return shape
 

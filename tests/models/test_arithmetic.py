@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,9 @@ from farthing.models.arithmetic import (
 from farthing.models.attention import causal
 from farthing.models.config import MLAConfig, ModelConfig, MoEConfig
 from farthing.models.decoder import Decoder, initialise
+from farthing.recipe import read
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 DENSE = ModelConfig(
     vocab_size=400,
@@ -52,6 +56,7 @@ CASES = {
         moe=MoEConfig(8, 3, 32, scoring_func="sigmoid", selection_bias=True),
         num_nextn_predict_layers=2,
     ),
+    "tiny_deepseek": read(RECIPES / "tiny_deepseek.toml").model.shape(vocab_size=329),
 }
 
 

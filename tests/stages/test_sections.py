@@ -35,6 +35,16 @@ def test_keys_of_the_family_pass_and_others_are_refused() -> None:
         model(**SHAPE, attention_bias=True).shape(512)
 
 
+def test_a_family_that_reads_no_head_dim_is_given_none() -> None:
+    latent = {"qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "kv_lora_rank": 24}
+    experts = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    keys = SHAPE | latent | experts | {"model_type": "deepseek_v3", "num_nextn_predict_layers": 1}
+    shape = model(**keys).shape(512)
+    assert shape.mla is not None and shape.head_dim == 24 and shape.num_nextn_predict_layers == 1
+    with pytest.raises(RecipeError, match='unknown key "head_dim"'):
+        model(**keys, head_dim=16).shape(512)
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
