@@ -24,6 +24,7 @@ from farthing.algorithms.presets import PRESETS
 from farthing.cli.main import COMMANDS, GROUPS
 from farthing.config import to_toml
 from farthing.server.limits import Limits
+from farthing.stages.config.base import LoraTable
 from farthing.stages.config.guards import GuardConfig
 from farthing.stages.config.sft import ConversationsConfig
 from farthing.stages.kinds import KINDS
@@ -106,7 +107,11 @@ def recipe_tables() -> dict[str, type[BaseModel]]:
     """Each table a recipe may have, in the order of the page, with the class that reads it."""
     sections = {f"[{name}]": model for name, model in recipe.SECTIONS.items()}
     stages = {f'[stage], kind = "{name}"': kind.config for name, kind in KINDS.items()}
-    nested = {"[stage.guards]": GuardConfig, "Each entry of data": ConversationsConfig}
+    nested = {
+        "[stage.lora]": LoraTable,
+        "[stage.guards]": GuardConfig,
+        "Each entry of data": ConversationsConfig,
+    }
     return {"At the top": recipe.Head, **sections, **stages, **nested}
 
 

@@ -15,6 +15,7 @@ import farthing
 from farthing.cost import ledger as ledgers
 from farthing.cost.hardware import Hardware, probe
 from farthing.cost.ledger import Ledger
+from farthing.models.sources import local_directory
 from farthing.recipe import Recipe, Stage, read
 from farthing.report.card import write_card
 from farthing.report.page import write_report
@@ -67,7 +68,8 @@ class Pipeline:
         self.problems: dict[str, dict[str, list[Any]]] = {}
         self.fingerprints: dict[str, str] = {}
         if recipe.model.path is not None:
-            self.models = {"base": Path(recipe.model.path), "final": Path(recipe.model.path)}
+            given = local_directory(recipe.model.path)
+            self.models = {"base": given, "final": given}
 
     def carry_out(self) -> dict[str, Any]:
         """All stages in order; closes the logs whatever happens."""
@@ -104,7 +106,7 @@ class Pipeline:
 
         Done before the stage counts as finished: whoever is killed here does it again.
         """
-        from farthing.models.checkpoint import link_directory
+        from farthing.models.layout import link_directory
 
         if "base" not in self.models:
             link_directory(model, self.run.path / "base")

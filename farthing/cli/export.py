@@ -34,6 +34,9 @@ def export(
         Path | None,
         typer.Option("--adapter", metavar="DIR", help="A LoRA adapter (PEFT's format) to be merged in."),
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="SRC is an adapter, or a run that ended with one: merge it in.")
+    ] = False,
     gguf: Annotated[
         bool, typer.Option("--gguf", help="Write one GGUF file, for llama.cpp and Ollama (dense models).")
     ] = False,
@@ -43,7 +46,7 @@ def export(
 
     For transformers and vLLM, or llama.cpp and Ollama. It is read back and compared before it takes its place.
     """
-    report = _write(final_model(source), target, dtype, adapter, gguf)
+    report = _write(final_model(source), target, dtype, adapter, merge, gguf)
     if as_json:
         print(json.dumps({"path": str(target), **report}))
         return
@@ -52,13 +55,15 @@ def export(
         print(f"rounding moved the logits by up to {report['moved']:.2%} of the largest")
 
 
-def _write(source: str, target: Path, dtype: str | None, adapter: Path | None, gguf: bool) -> dict[str, Any]:
+def _write(
+    source: str, target: Path, dtype: str | None, adapter: Path | None, merge: bool, gguf: bool
+) -> dict[str, Any]:
     if not gguf:
         from farthing.models.export import export as write
 
-        return write(source, target, dtype=dtype, adapter=adapter)
-    if adapter is not None:
-        raise UserError("--gguf writes a whole model: merge first, farthing export SRC MERGED --adapter DIR")
+        return write(source, target, dtype=dtype, adapter=adapter, merge=merge)
+    if adapter is not None or merge:
+        raise UserError("--gguf writes a whole model: merge first, farthing export SRC MERGED --merge")
     if target.is_dir() or target.suffix != ".gguf":
         raise UserError(f"{target}: --gguf writes one file; call it {target.with_suffix('.gguf')}")
     from farthing.models.gguf_file import write_gguf

@@ -53,6 +53,11 @@ def model_directory(path: Path) -> Path:
         return path / "model"
     if not path.exists():
         raise CheckpointError(f"{path}: no such directory")
+    if (path / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{path}: an adapter without its model's config.json and tokenizer; merge it: "
+            f"farthing export MODEL DST --adapter {path}"
+        )
     if (path / "base" / "config.json").is_file():
         raise CheckpointError(
             f"{path}: this run has no final model yet; its base is {path / 'base'}, and the same `farthing run` goes on"

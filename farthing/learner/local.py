@@ -19,8 +19,9 @@ from farthing.data.sample import Sample
 from farthing.errors import Derailed
 from farthing.learner.api import Objective, Tokens
 from farthing.learner.further import further_loss
-from farthing.learner.optim import Optimizers, OptimSettings
+from farthing.learner.optim import Optimizers, OptimSettings, moving
 from farthing.learner.rows import FlatRows
+from farthing.models.arithmetic import train_flops
 from farthing.models.decoder import Decoder
 from farthing.models.moe import balance
 
@@ -148,21 +149,22 @@ class LocalLearner:
             total, count = total + loss_M.double().sum().item(), count + len(loss_M)
         return total / count
 
-    def _moving(self) -> dict[str, Tensor]:
-        """The model's tensors that a step can change: parameters that are not frozen, and buffers that persist."""
-        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
-        return {name: tensor for name, tensor in self.model.state_dict().items() if name not in frozen}
+    def train_flops(self, tokens: int, context: int) -> int:
+        """FLOPs of a step's passes over `tokens` tokens in rows of `context`. Where adapters learn, their own few are
+        left out, and the gradients of frozen weights are not computed."""
+        frozen = not self.model.head_weight.requires_grad
+        return train_flops(self.model.config, tokens, context, mtp=self.mtp_loss_weight > 0, frozen=frozen)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on and that a step changes: of the model ("model.*") and of the
         optimizer ("optimizer.*"). Frozen weights are what the stage began from."""
-        model = {f"model.{name}": tensor for name, tensor in self._moving().items()}
+        model = {f"model.{name}": tensor for name, tensor in moving(self.model).items()}
         return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizers.state().items()}
 
     def load_state(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Put back what `state` gave after `step` steps."""
         with torch.no_grad():
-            for name, tensor in self._moving().items():
+            for name, tensor in moving(self.model).items():
                 tensor.copy_(tensors[f"model.{name}"])
         prefix = "optimizer."
         self.optimizers.load_state(

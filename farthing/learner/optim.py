@@ -30,6 +30,12 @@ def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
 
 
+def moving(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that a step can change, by name: parameters that are not frozen, and buffers that persist."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
 class Optimizers:
     """AdamW and Muon side by side, as one."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,16 +11,18 @@ import torch
 from torch import Tensor
 
 from farthing.errors import CheckpointError
-from farthing.models.checkpoint import replace_directory, write_json
 from farthing.models.decoder import Decoder
 from farthing.models.families.operators import Operator, rename, stack, take_apart
 from farthing.models.headers import read_header
 from farthing.models.layers import Linear
+from farthing.models.layout import describe, replace_directory, write_json
 from farthing.models.lora import FEED_FORWARD, ExpertLowRank, LoraConfig, LowRank, adapted, targets
 from farthing.models.moe import Experts
+from farthing.models.sources import ADAPTER, read_object
 from farthing.models.weights import Item, Source, is_finite, write_file
+from farthing.text.tokenizer import Tokenizer
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 OPERATORS: tuple[Operator, ...] = (
     stack(r"^(.*\.experts)\.adapter\.(gate|up|down)_(lora_[AB])$", PREFIX + r"\1.{}.\2_proj.\3.weight"),
@@ -59,8 +60,17 @@ def target_names(model: Decoder) -> list[str]:
     return sorted(linear | (set(FEED_FORWARD) if experts else set()))
 
 
-def save_adapter(model: Decoder, config: LoraConfig, directory: str | Path, base: str | None = None) -> None:
-    """Write the adapters of `model` for PEFT and vLLM, atomically; `base` is the model they belong to."""
+def save_adapter(
+    model: Decoder,
+    config: LoraConfig,
+    directory: str | Path,
+    base: str | None = None,
+    *,
+    tokenizer: Tokenizer | None = None,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write the adapters of `model` for PEFT and vLLM, atomically; `base` is the model they belong to. Its
+    config.json and `tokenizer` stand beside them, and `extra` as farthing.json."""
     described = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -76,10 +86,11 @@ def save_adapter(model: Decoder, config: LoraConfig, directory: str | Path, base
     items = [Item(name, tensor, "F32") for name, tensor in stored(model).items()]
 
     def fill(temporary: Path) -> None:
-        write_json(temporary / CONFIG, described)
+        describe(temporary, model.config, tokenizer, extra, "float32")
+        write_json(temporary / ADAPTER, described)
         write_file(temporary / WEIGHTS, items)
 
-    replace_directory(Path(directory), fill, marker=CONFIG)
+    replace_directory(Path(directory), fill, marker=ADAPTER)
 
 
 def load_adapter(model: Decoder, directory: str | Path) -> LoraConfig:
@@ -89,7 +100,7 @@ def load_adapter(model: Decoder, directory: str | Path) -> LoraConfig:
     model is as it was.
     """
     directory = Path(directory)
-    config = _read_config(directory / CONFIG)
+    config = _read_config(directory / ADAPTER)
     entries = read_header(directory / WEIGHTS)
     with ExitStack() as stack_:
         source = Source(entries, stack_)
@@ -150,14 +161,7 @@ def _shapes(where: str, module: Linear | Experts, rank: int) -> dict[str, tuple[
 
 
 def _read_config(path: Path) -> LoraConfig:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: no such file; an adapter directory holds {CONFIG} and {WEIGHTS}"
-        ) from None
-    except ValueError as problem:
-        raise CheckpointError(f"{path}: not JSON: {problem}") from None
+    data = read_object(path)
     for key, allowed in ONLY.items():
         if data.get(key, allowed[0]) not in allowed:
             raise CheckpointError(f"{path}: {key} = {data[key]!r} is not supported, only {allowed[0]!r}")

@@ -241,9 +241,18 @@ def forward_flops(
     return total
 
 
-def train_flops(config: ModelConfig, tokens: int, context: int, *, mtp: bool = False) -> int:
-    """FLOPs of forward and backward over `tokens` tokens in rows of `context`: three times the forward pass."""
-    return 3 * forward_flops(config, tokens, context, mtp=mtp)
+def train_flops(
+    config: ModelConfig, tokens: int, context: int, *, mtp: bool = False, frozen: bool = False
+) -> int:
+    """FLOPs of forward and backward over `tokens` tokens in rows of `context`: three times the forward pass.
+
+    `frozen`: of weights that get no gradient, whose part of the backward pass falls away; attention's stays.
+    """
+    forward = forward_flops(config, tokens, context, mtp=mtp)
+    if not frozen:
+        return 3 * forward
+    attention = round(tokens * (context + 1) / 2 * pair_flops(config))
+    return 2 * forward + attention
 
 
 def decode_flops(config: ModelConfig, context_len: int) -> int:

@@ -7,10 +7,7 @@ renamed. No pickle and no remote code, ever.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +16,22 @@ import torch
 from torch import nn
 
 from farthing.errors import CheckpointError
+from farthing.models.adapters import load_adapter
 from farthing.models.config import ModelConfig
 from farthing.models.convert import DiskTensor, pieces_of
 from farthing.models.decoder import Decoder
 from farthing.models.families import find
 from farthing.models.headers import Entry, read_headers
+from farthing.models.layout import describe, replace_directory
 from farthing.models.moe import Router
-from farthing.models.sources import block_size, has_tokenizer, local_directory, read_config, read_config_json
+from farthing.models.sources import (
+    adapted_base,
+    block_size,
+    has_tokenizer,
+    local_directory,
+    read_config,
+    read_config_json,
+)
 from farthing.models.weights import NAMES, Item, check, read_into, write_weights
 from farthing.text.tokenizer import Tokenizer
 
@@ -35,7 +41,6 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
-CARD = "farthing.json"
 
 
 def dtype_named(name: str) -> torch.dtype:
@@ -46,13 +51,19 @@ def dtype_named(name: str) -> torch.dtype:
 
 def load_model(path: str | Path, dtype: str = "float32") -> tuple[Decoder, Tokenizer | None]:
     """The model at `path` (a directory or a hub id) with parameters in `dtype`, and its tokenizer (None where there is
-    none). Weights of 8 bits are expanded.
+    none). Weights of 8 bits are expanded. Of an adapter's directory, the model it belongs to with the adapter beside
+    its frozen weights.
 
     Raises CheckpointError naming the file and the tensor that is truncated, missing, too many, of the wrong shape or
     dtype, or not finite; then nothing is returned.
     """
     target = dtype_named(dtype)
     directory = local_directory(path)
+    base = adapted_base(directory)
+    if base is not None:
+        model, tokenizer = load_model(base, dtype)
+        load_adapter(model, directory)
+        return model, load_tokenizer(directory, model.config) or tokenizer
     data = read_config_json(directory)
     config, block = read_config(data), block_size(data)
     entries = read_headers(directory)
@@ -119,80 +130,7 @@ def save_model(
     items = [Item(piece.name, piece.tensor, name) for piece in pieces_of(model) if piece.written]
 
     def fill(temporary: Path) -> None:
-        write_json(
-            temporary / "config.json",
-            find(model.config.model_type).write(model.config) | {"torch_dtype": dtype},
-        )
-        write_json(temporary / "generation_config.json", generation_json(model.config, tokenizer))
-        if extra is not None:
-            write_json(temporary / CARD, extra)
-        if tokenizer is not None:
-            tokenizer.save(temporary)
+        describe(temporary, model.config, tokenizer, extra, dtype)
         write_weights(temporary, items)
 
     replace_directory(Path(directory), fill)
-
-
-def generation_json(config: ModelConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """generation_config.json: the tokenizer knows its own tokens, but only the configuration knows of several ends."""
-    ids: dict[str, Any] = {}
-    for name in ("bos", "eos", "pad"):
-        known, configured = getattr(tokenizer, f"{name}_id", None), getattr(config, f"{name}_token_id")
-        value = list(configured) if isinstance(configured, tuple) else configured if known is None else known
-        if value is not None:
-            ids[f"{name}_token_id"] = value
-    return ids
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def replace_directory(target: Path, fill: Callable[[Path], None], marker: str = "config.json") -> None:
-    """Put what `fill` writes in the place of `target`: nothing yet, or a directory of its kind, with a file `marker`.
-
-    What is found under that name is never half a model: the new directory is whole and on the disk before it takes the
-    name. Raises CheckpointError, leaving the old directory, where that cannot be done.
-    """
-    temporary, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    if target.is_dir() and any(target.iterdir()) and not (target / marker).exists():
-        raise CheckpointError(f"{target}: holds files of another kind (no {marker}); name another directory")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        for path in [*temporary.iterdir(), temporary]:
-            wait_for_disk(path)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(temporary, target)
-        wait_for_disk(target.parent)
-    except OSError as problem:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        raise CheckpointError(f"{target}: cannot be written: {problem.strerror}") from problem
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def link_directory(source: Path, target: Path) -> None:
-    """Give a finished model a second place, `target`, in one step. Its files are written once and never changed, so
-    both places share them; they are copied where the file system has no hard links."""
-
-    def fill(temporary: Path) -> None:
-        for path in source.iterdir():
-            try:
-                os.link(path, temporary / path.name)
-            except OSError:
-                shutil.copyfile(path, temporary / path.name)
-
-    replace_directory(target, fill)
-
-
-def wait_for_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

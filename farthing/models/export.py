@@ -15,26 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from farthing.errors import NumericsError
+from farthing.errors import CheckpointError, NumericsError
 from farthing.models import fp8
 from farthing.models.adapters import load_adapter
-from farthing.models.checkpoint import (
-    CARD,
-    DTYPES,
-    dtype_named,
-    fitting,
-    generation_json,
-    load_tokenizer,
-    replace_directory,
-    write_json,
-)
+from farthing.models.checkpoint import DTYPES, dtype_named, fitting, load_tokenizer
 from farthing.models.config import ModelConfig
 from farthing.models.convert import DiskTensor, pieces_of
 from farthing.models.decoder import Decoder
 from farthing.models.families import find
 from farthing.models.headers import Entry, read_headers
+from farthing.models.layout import CARD, generation_json, replace_directory, write_json
 from farthing.models.lora import merged
-from farthing.models.sources import block_size, local_directory, read_config, read_config_json
+from farthing.models.sources import (
+    adapted_base,
+    block_size,
+    local_directory,
+    read_config,
+    read_config_json,
+)
 from farthing.models.weights import DTYPES as STORED
 from farthing.models.weights import FP8, NAMES, Item, Source, check, read_into, write_weights
 
@@ -55,16 +53,22 @@ GREEDY_TOKENS = 8
 
 
 def export(
-    src: str | Path, dst: str | Path, *, dtype: str | None = None, adapter: str | Path | None = None
+    src: str | Path,
+    dst: str | Path,
+    *,
+    dtype: str | None = None,
+    adapter: str | Path | None = None,
+    merge: bool = False,
 ) -> dict[str, Any]:
     """Write the model at `src` to the directory `dst` in Hugging Face's layout and verify it by reading it back.
 
     `dtype`: None keeps every tensor's own; "float32", "bfloat16", "float16"; "fp8" is DeepSeek's block-scaled format
-    for the projections and leaves the rest in bfloat16. `adapter`: a PEFT directory to be merged in. Returns what was
-    done: tensors, bytes, and `moved`, how far rounding moved the logits relative to the largest. Raises CheckpointError
-    or NumericsError where what was read back is not what was written; then `dst` is as it was.
+    for the projections and leaves the rest in bfloat16. `adapter`: a PEFT directory to be merged in; with `merge`,
+    `src` is one. Returns what was done: tensors, bytes, and `moved`, how far rounding moved the logits relative to the
+    largest. Raises CheckpointError or NumericsError where what was read back is not what was written; then `dst` is as
+    it was.
     """
-    directory = local_directory(src)
+    directory, adapter = _apart(local_directory(src), adapter, merge)
     data = read_config_json(directory)
     config, block = read_config(data), block_size(data)
     entries = read_headers(directory)
@@ -83,6 +87,8 @@ def export(
 
         def fill(temporary: Path) -> None:
             _write_description(model.config, data, directory, temporary, items)
+            if adapter is not None:
+                _copy(Path(adapter), temporary, KEPT)
             write_weights(temporary, items)
             round_in_place(items)
             _verify(model, temporary)
@@ -91,6 +97,20 @@ def export(
     expected = probe(model)
     moved = ((expected - before).abs().max() / before.abs().max()).item()
     return report | {"tensors": len(items), "bytes": sum(item.size for item in items), "moved": moved}
+
+
+def _apart(directory: Path, adapter: str | Path | None, merge: bool) -> tuple[Path, str | Path | None]:
+    """(the directory of the weights, the adapter to be merged in)."""
+    base = adapted_base(directory)
+    if base is None and not merge:
+        return directory, adapter
+    if base is None:
+        raise CheckpointError(f"{directory}: no adapter to be merged; drop --merge")
+    if not merge or adapter is not None:
+        raise CheckpointError(
+            f"{directory}: an adapter of {base}; type --merge (and no --adapter) to write the two as one model"
+        )
+    return base, directory
 
 
 def working_dtype(entries: Mapping[str, Entry]) -> torch.dtype:

@@ -95,6 +95,10 @@ def weight_files(directory: Path) -> list[Path]:
         raise CheckpointError(
             f"{directory}: {pickled[0]} is a pickle, which can run any code when opened; convert it to safetensors"
         )
+    if (directory / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{directory}: an adapter without its model's weights; farthing export {directory} DST --merge joins them"
+        )
     raise CheckpointError(f"{directory}: no weights; expected {SINGLE} or {INDEX}")
 
 

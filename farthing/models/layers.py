@@ -29,14 +29,18 @@ class Linear(nn.Module):
         self.adapter: nn.Module | None = None
 
     def publish(self, dtype: torch.dtype) -> None:
-        self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
-        # A copy that is made anyway is made in the better layout too; weights in the compute dtype are not doubled.
-        self.packed = None if self.view is None else packed(self.view)
+        """Make the compute copy; that of a frozen weight is still good."""
+        if self.weight.requires_grad or self.view is None or self.view.dtype != dtype:
+            self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
+            # A copy that is made anyway is made in the better layout too; weights in the compute dtype are not doubled.
+            self.packed = None if self.view is None else packed(self.view)
 
     def base(self, dtype: torch.dtype) -> Tensor:
         """The weight [out, in] in the dtype the work is done in, without its adapter."""
-        cached = self.view is not None and not torch.is_grad_enabled() and self.view.dtype == dtype
-        return self.view if cached and self.view is not None else self.weight.to(dtype)
+        learns = torch.is_grad_enabled() and self.weight.requires_grad
+        if self.view is None or learns or self.view.dtype != dtype:
+            return self.weight.to(dtype)
+        return self.view
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """The same with its adapter, for those who cannot apply the two one after the other."""
@@ -97,6 +101,13 @@ class FusedLinears:
         self.view: tuple[Tensor | Packed, Tensor | None] | None = None
         self.dtype: torch.dtype | None = None
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of them is trained."""
+        return any(
+            parameter.requires_grad for part in self.parts for parameter in part.parameters(recurse=False)
+        )
+
     def joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         weight = torch.cat([part.weight for part in self.parts]).to(dtype)
         if self.parts[0].bias is None:
@@ -104,13 +115,23 @@ class FusedLinears:
         return weight, torch.cat([part.bias for part in self.parts]).to(dtype)
 
     def publish(self, dtype: torch.dtype) -> None:
-        with torch.no_grad():
-            weight, bias = self.joined(dtype)
-        self.view, self.dtype = (packed(weight) or weight, bias), dtype
+        """Make the compute copy; that of frozen weights is still good."""
+        if self.learns or self.view is None or self.dtype != dtype:
+            with torch.no_grad():
+                weight, bias = self.joined(dtype)
+            self.view, self.dtype = (packed(weight) or weight, bias), dtype
+
+    def current(self, dtype: torch.dtype) -> tuple[Tensor | Packed, Tensor | None]:
+        """The compute copy, made anew where it is trained, or where gradients pass through and it is packed: packed
+        weights have no backward."""
+        if self.view is None or self.dtype != dtype:
+            return self.joined(dtype)
+        if torch.is_grad_enabled() and (self.learns or isinstance(self.view[0], Packed)):
+            return self.joined(dtype)
+        return self.view
 
     def __call__(self, x: Tensor) -> Tensor:
-        cached = self.view is not None and not torch.is_grad_enabled() and self.dtype == x.dtype
-        weight, bias = self.view if cached and self.view is not None else self.joined(x.dtype)
+        weight, bias = self.current(x.dtype)
         out = weight(x, bias) if isinstance(weight, Packed) else F.linear(x, weight, bias)
         if all(part.adapter is None for part in self.parts):
             return out

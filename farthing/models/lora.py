@@ -108,16 +108,12 @@ def adapt(model: Decoder, config: LoraConfig, seed: int = 0) -> Decoder:
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     count = 0
-    for name, module in targets(model):
+    for _, module in meant(model, config):
         if isinstance(module, Experts):
-            if not config.experts:
-                continue
             module.adapter = ExpertLowRank(module, config.r, config.scale(config.r))
-        elif name.rpartition(".")[2] in config.target_modules:
+        else:
             rows, columns = module.weight.shape
             module.adapter = LowRank(columns, rows, config.r, config.scale(config.r))
-        else:
-            continue
         count += 1
         initialise_adapter(module.adapter, generator)
         module.adapter.to(next(module.parameters()).device)
@@ -133,6 +129,17 @@ def targets(model: Decoder) -> Iterator[tuple[str, Linear | Experts]]:
             yield name, module
 
 
+def meant(model: Decoder, config: LoraConfig) -> Iterator[tuple[str, Linear | Experts]]:
+    """The projections that `config` asks for."""
+    for name, module in targets(model):
+        if (
+            config.experts
+            if isinstance(module, Experts)
+            else name.rpartition(".")[2] in config.target_modules
+        ):
+            yield name, module
+
+
 @torch.no_grad()
 def initialise_adapter(adapter: nn.Module, generator: torch.Generator) -> None:
     """A uniform within 1 / sqrt(in), as PEFT; B stays zero."""
@@ -145,6 +152,17 @@ def initialise_adapter(adapter: nn.Module, generator: torch.Generator) -> None:
 def adapted(model: Decoder) -> list[tuple[str, Linear | Experts]]:
     """The projections that have an adapter."""
     return [(name, module) for name, module in targets(model) if module.adapter is not None]
+
+
+def is_adapted_by(model: Decoder, config: LoraConfig) -> bool:
+    """Whether the adapters of `model` are those that `adapt` would make: at the same places, of the same size."""
+    own = adapted(model)
+    sizes = {
+        (next(m.adapter.parameters()).shape[-2], m.adapter.scale) for _, m in own if m.adapter is not None
+    }
+    return [name for name, _ in own] == [name for name, _ in meant(model, config)] and sizes == {
+        (config.r, config.scale(config.r))
+    }
 
 
 def merged(model: Decoder) -> Decoder:

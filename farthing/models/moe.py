@@ -74,16 +74,18 @@ class Experts(nn.Module):
         self.adapter: nn.Module | None = None
 
     def publish(self, dtype: torch.dtype) -> None:
-        same = dtype == self.gate_up_proj.dtype
-        self.views = (
-            None if same else (self.gate_up_proj.detach().to(dtype), self.down_proj.detach().to(dtype))
-        )
+        """Make the compute copies; those of frozen weights are still good."""
+        if dtype == self.gate_up_proj.dtype:
+            self.views = None
+        elif self.gate_up_proj.requires_grad or self.views is None or self.views[0].dtype != dtype:
+            self.views = self.gate_up_proj.detach().to(dtype), self.down_proj.detach().to(dtype)
 
     def matrices(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Both stacks in the dtype the work is done in."""
-        if self.views is not None and not torch.is_grad_enabled() and self.views[0].dtype == dtype:
-            return self.views
-        return self.gate_up_proj.to(dtype), self.down_proj.to(dtype)
+        learns = torch.is_grad_enabled() and self.gate_up_proj.requires_grad
+        if self.views is None or learns or self.views[0].dtype != dtype:
+            return self.gate_up_proj.to(dtype), self.down_proj.to(dtype)
+        return self.views
 
     def forward(self, x_NC: Tensor, weights_NK: Tensor, experts_NK: Tensor) -> Tensor:
         """Sum over each token's experts of weight times output, [N, C]."""

@@ -14,6 +14,7 @@ from farthing.models.families import family_of
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What a model needs and nothing that could be run.
+ADAPTER = "adapter_config.json"
 VOCABULARIES = ("tokenizer.json", "*.model", "*.tiktoken")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.tiktoken"]
 
@@ -49,6 +50,20 @@ def _from_hub(name: str, files: list[str]) -> Path:
         ) from problem
 
 
+def adapted_base(directory: Path) -> Path | None:
+    """The directory of the model that the adapter in `directory` belongs to; None where there is no adapter or where
+    whole weights stand beside it. Raises CheckpointError where that model is not on this machine."""
+    path = directory / ADAPTER
+    if not path.is_file() or next(directory.glob("model*.safetensors"), None) is not None:
+        return None
+    base = read_object(path).get("base_model_name_or_path")
+    if not isinstance(base, str) or not Path(base).is_dir():
+        raise CheckpointError(
+            f"{path}: the adapter's model, {base}, is not here; set base_model_name_or_path to its directory"
+        )
+    return Path(base)
+
+
 def has_tokenizer(directory: Path) -> bool:
     """Whether there is a vocabulary in the directory."""
     return any(next(directory.glob(pattern), None) for pattern in VOCABULARIES)
@@ -56,11 +71,15 @@ def has_tokenizer(directory: Path) -> bool:
 
 def read_config_json(directory: Path) -> dict[str, Any]:
     """The object in config.json; raises CheckpointError."""
-    path = directory / "config.json"
+    return read_object(directory / "config.json")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model directory; raises CheckpointError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; a model directory holds config.json") from None
+        raise CheckpointError(f"{path}: no such file; a model directory holds {path.name}") from None
     except (OSError, ValueError) as problem:
         raise CheckpointError(f"{path}: cannot be read as JSON: {problem}") from None
     if not isinstance(data, dict):

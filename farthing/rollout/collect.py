@@ -9,15 +9,20 @@ from dataclasses import replace
 from farthing.engine.api import Completion, Generator, Request, SamplingParams
 from farthing.rollout.types import Group, Prompt, Rollout
 from farthing.tasks.task import Problem, Score, Taskset
-from farthing.text.chat import render
+from farthing.text.chat import as_text, render
 from farthing.text.tokenizer import Tokenizer
 
 Scorer = Callable[[Sequence[tuple[str, Problem]]], list[Score]]
 
 
 def make_prompt(tokenizer: Tokenizer, taskset: Taskset, problem: Problem) -> Prompt:
-    """A problem as the model will read it, up to and including the opening of its own turn."""
-    rendered = render(tokenizer, taskset.messages(**problem), add_generation_prompt=True)
+    """A problem as the model will read it: up to and including the opening of its own turn, or, where it has no chat
+    template, as text to go on from."""
+    messages = taskset.messages(**problem)
+    speaks = bool(tokenizer.chat_template)
+    rendered = (
+        render(tokenizer, messages, add_generation_prompt=True) if speaks else as_text(tokenizer, messages)
+    )
     return Prompt(problem, tuple(rendered.ids), rendered.text, rendered.prefill)
 
 

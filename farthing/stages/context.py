@@ -11,12 +11,15 @@ import torch
 from farthing.cost.hardware import Hardware
 from farthing.cost.ledger import Ledger
 from farthing.errors import RunError
+from farthing.models.adapters import save_adapter
 from farthing.models.checkpoint import load_model, save_model
 from farthing.models.decoder import Decoder
+from farthing.models.lora import LoraConfig
+from farthing.models.sources import adapted_base
 from farthing.runs.metrics import MetricsLog
 from farthing.runs.samples import SampleLog
 from farthing.runs.store import RunDir
-from farthing.stages.config.base import StageConfig
+from farthing.stages.config.base import LearningConfig, StageConfig
 from farthing.stages.machine import compute_dtype
 from farthing.stages.sections import ModelSection, TaskSection
 from farthing.tasks.task import Taskset
@@ -91,10 +94,24 @@ class Context:
             raise RunError(f"{self.models[name]} has no tokenizer: a stage cannot use it")
         return model, tokenizer
 
+    def lora(self) -> LoraConfig | None:
+        """How the stage's model is adapted, where it has a table `lora`."""
+        table = self.config.lora if isinstance(self.config, LearningConfig) else None
+        return None if table is None else LoraConfig(**table.model_dump(exclude_none=True))
+
+    def _base(self) -> str:
+        """The directory of the whole weights that the stage's model rests on."""
+        began = self.models[self.of(LearningConfig).model].resolve()
+        return str((adapted_base(began) or began).resolve())
+
     def save_model(self, model: Decoder, tokenizer: Tokenizer, **about: Any) -> dict[str, str]:
-        """Write the model that the stage has made, and its card; returns the stage's outputs."""
+        """Write the model that the stage has made, or its adapter, and its card; returns the stage's outputs."""
+        target, card, settings = self.directory / "model", self.card(**about), self.lora()
         with self.ledger.phase(self.name, "checkpoint"):
-            save_model(model, tokenizer, self.directory / "model", self.card(**about))
+            if settings is None:
+                save_model(model, tokenizer, target, card)
+            else:
+                save_adapter(model, settings, target, self._base(), tokenizer=tokenizer, extra=card)
         return {"model": f"stages/{self.name}/model"}
 
     def progress(self, step: int, steps: int) -> None:

@@ -1,12 +1,33 @@
-"""What every stage that learns says of itself: its optimizer, and the speed its work is measured against."""
+"""What stages that learn share: the model they move, their optimizer, the speed their work is measured against."""
 
 from __future__ import annotations
 
 import torch
 
+from farthing.errors import RecipeError
 from farthing.learner.optim import OptimSettings
-from farthing.stages.config.base import OptimizerConfig
+from farthing.models.decoder import Decoder
+from farthing.models.lora import adapt, adapted, is_adapted_by, merged
+from farthing.stages.config.base import LearningConfig, OptimizerConfig
 from farthing.stages.context import Context
+from farthing.text.tokenizer import Tokenizer
+
+
+def model_to_learn(context: Context, config: LearningConfig) -> tuple[Decoder, Tokenizer]:
+    """The model that the stage goes on with. With a table `lora` its weights are frozen and adapters stand beside them:
+    new ones, or those of the stage before. Without, all of it learns; an adapter becomes part of a copy's weights."""
+    model, tokenizer = context.load_model(config.model)
+    settings = context.lora()
+    if settings is None:
+        return (merged(model) if adapted(model) else model), tokenizer
+    if not adapted(model):
+        return adapt(model, settings, context.seed), tokenizer
+    if not is_adapted_by(model, settings):
+        raise RecipeError(
+            f"[{context.name}]: the model it begins with, {context.models[config.model]}, has another adapter; "
+            "give it the same table lora as the stage that made it"
+        )
+    return model, tokenizer
 
 
 def optim_settings(config: OptimizerConfig) -> OptimSettings:

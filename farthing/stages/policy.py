@@ -14,7 +14,7 @@ from farthing.engine.api import Completion, SamplingParams
 from farthing.engine.engine import Engine
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
-from farthing.models.arithmetic import forward_flops, train_flops
+from farthing.models.arithmetic import forward_flops
 from farthing.rollout.assemble import assemble
 from farthing.rollout.collect import make_prompt, sample
 from farthing.rollout.types import Group, Prompt
@@ -24,7 +24,7 @@ from farthing.stages.context import Context
 from farthing.stages.curriculum import Curriculum
 from farthing.stages.evaluate import glance, sampling_cost
 from farthing.stages.evidence import Plan
-from farthing.stages.learning import optim_settings
+from farthing.stages.learning import model_to_learn, optim_settings
 from farthing.stages.objective import objective
 from farthing.stages.reference import Reference
 from farthing.text.chat import stop_ids
@@ -48,12 +48,12 @@ class Policy:
 
     @classmethod
     def start(cls, context: Context, config: GrpoConfig) -> Policy:
-        model, tokenizer = context.load_model(config.model)
+        model, tokenizer = model_to_learn(context, config)
         dtype = context.compute_dtype(config.dtype)
         settings = optim_settings(config)
         reference = None
         if config.kl_coef > 0:
-            frozen, _ = context.load_model(config.model)
+            frozen, _ = model_to_learn(context, config)
             judge = LocalLearner(frozen, settings, compute_dtype=dtype, temperature=config.temperature)
             reference = Reference(judge, config.reference_every)
         learner = LocalLearner(
@@ -111,7 +111,7 @@ class Policy:
             metrics |= self.learner.step(samples, objective(config, update), scale)
             tokens = sum(len(row.token_ids) for row in samples)
             entry.tokens += tokens
-            entry.flops += train_flops(self.learner.model.config, tokens, tokens // max(len(samples), 1))
+            entry.flops += self.learner.train_flops(tokens, tokens // max(len(samples), 1))
         self.engine.publish(self.step + 1, self.learner.compute_dtype)
         if self.reference is not None:
             self.reference.follow(self.learner.model, self.step + 1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from farthing.data.sample import Sample
 from farthing.learner.local import LocalLearner
+from farthing.learner.optim import moving
 from farthing.models.decoder import Decoder
 
 PREFIX = "reference."
@@ -30,13 +31,13 @@ class Reference:
     def follow(self, policy: Decoder, step: int) -> None:
         """Become the policy if `step` steps done is a time for it."""
         if self.every and step % self.every == 0:
-            self._copy(dict(policy.named_parameters()))
+            self._copy(moving(policy))
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint has to hold: nothing where the reference is still what the stage began with."""
         if not self.every:
             return {}
-        return {PREFIX + name: p.detach() for name, p in self.learner.model.named_parameters()}
+        return {PREFIX + name: tensor for name, tensor in moving(self.learner.model).items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""
@@ -45,6 +46,6 @@ class Reference:
 
     @torch.no_grad()
     def _copy(self, weights: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.learner.model.named_parameters():
-            parameter.copy_(weights[name])
+        for name, tensor in moving(self.learner.model).items():
+            tensor.copy_(weights[name])
         self.learner.model.publish(self.learner.compute_dtype)

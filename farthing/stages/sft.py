@@ -21,7 +21,7 @@ from farthing.errors import DataError
 from farthing.learner.local import LocalLearner
 from farthing.stages.config.sft import ConversationsConfig, SftConfig
 from farthing.stages.context import Context
-from farthing.stages.learning import optim_settings
+from farthing.stages.learning import model_to_learn, optim_settings
 from farthing.stages.supervised import Supervised
 from farthing.tasks.rows import is_held_out
 from farthing.text.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ from farthing.text.tokenizer import Tokenizer
 def run(context: Context) -> dict[str, str]:
     """Learn from the conversations, from the last checkpoint if there is one; writes model/."""
     config = context.of(SftConfig)
-    model, tokenizer = context.load_model(config.model)
+    model, tokenizer = model_to_learn(context, config)
     with context.ledger.phase(context.name, "setup"):
         data = Data.read(
             context, config, tokenizer, config.max_length or model.config.max_position_embeddings

@@ -14,7 +14,7 @@ from farthing.data.sample import Sample
 from farthing.learner.api import TokenLoss, Tokens
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
-from farthing.models.arithmetic import forward_flops, train_flops
+from farthing.models.arithmetic import forward_flops
 from farthing.stages.config.base import OptimizerConfig
 from farthing.stages.context import Context
 from farthing.stages.learning import peak_flops
@@ -83,8 +83,7 @@ class Supervised:
             metrics = self.learner.step(batch, objective, scale)
             tokens = sum(len(sample.token_ids) for sample in batch)
             entry.tokens += tokens
-            further = self.learner.mtp_loss_weight > 0
-            entry.flops += train_flops(self.learner.model.config, tokens, tokens // len(batch), mtp=further)
+            entry.flops += self.learner.train_flops(tokens, tokens // len(batch))
         self.step += 1
         self.tokens_seen += tokens
         seconds = time.perf_counter() - began

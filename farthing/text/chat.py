@@ -70,6 +70,15 @@ def render(
     return conversation.encode(page, conversation.spans(page, add_generation_prompt), prefill(prompt))
 
 
+def as_text(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> Rendered:
+    """What a base model without a chat template is given to go on from: the messages' words, a blank line between them,
+    behind the token that opens its documents. Roles are lost, control tokens spelled out stay text."""
+    check_messages(messages)
+    text = "\n\n".join(str(message["content"]) for message in messages)
+    ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
+    return Rendered(ids, [0] * len(ids), text)
+
+
 def complete(tokenizer: Tokenizer, prompt: Rendered, completion: str) -> Rendered:
     """The conversation of `prompt`, rendered with a generation prompt, with the assistant's turn written out.
 

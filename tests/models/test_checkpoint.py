@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from farthing.errors import CheckpointError
-from farthing.models.checkpoint import link_directory, load_model, save_model
+from farthing.models.checkpoint import load_model, save_model
 from farthing.models.config import ModelConfig, RopeConfig
 from farthing.models.decoder import Decoder, initialise
+from farthing.models.layout import link_directory
 from farthing.text.bpe import train
 
 TINY = ModelConfig(

@@ -29,7 +29,7 @@ def task() -> Taskset:
     return load("countdown")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fresh_model(tokenizer: Tokenizer) -> Callable[[], Decoder]:
     def make() -> Decoder:
         config = ModelConfig(

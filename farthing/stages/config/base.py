@@ -4,9 +4,9 @@ A class's EXTENDABLE names the keys that may grow when a run is continued; every
 another run. Nothing that reaches the weights may depend on the final number of steps of a class that lists it.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from farthing.config import Strict
 
@@ -53,6 +53,18 @@ class OnModelConfig(StageConfig):
         return [self.model]
 
 
+class LoraTable(Strict):
+    """The table `lora` of a stage: its names are PEFT's."""
+
+    r: int = Field(16, ge=1, description="Rank of the adapters.")
+    lora_alpha: float = Field(32.0, gt=0, description="What they add is scaled by lora_alpha / r.")
+    target_modules: tuple[str, ...] | None = Field(
+        None, strict=False, min_length=1, description="Projections that get one; all when not given."
+    )
+    experts: bool = Field(False, description="Whether routed experts get adapters too.")
+    use_rslora: bool = Field(False, description="Scale by lora_alpha / sqrt(r) instead.")
+
+
 class OptimizerConfig(StageConfig):
     """The keys that every stage with an optimizer has."""
 
@@ -70,3 +82,20 @@ class OptimizerConfig(StageConfig):
     dtype: Dtype = Field("auto", description=_DTYPE)
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the last checkpoints stay on disk.")
+
+
+class LearningConfig(OptimizerConfig, OnModelConfig):
+    """The keys of stages that go on learning with a model of the run."""
+
+    lora: LoraTable | None = Field(
+        None,
+        description="Freeze the model, train adapters beside its weights, and leave those: [stage.lora], below.",
+    )
+
+    @model_validator(mode="after")
+    def _frozen(self) -> Self:
+        if self.lora is not None and self.bias_update_speed > 0:
+            raise ValueError(
+                "bias_update_speed moves what an adapter does not hold; delete it, or the table lora"
+            )
+        return self

@@ -6,11 +6,11 @@ from pydantic import Field, model_validator
 
 from farthing.algorithms.presets import PRESETS
 from farthing.config import unknown
-from farthing.stages.config.base import OnModelConfig, OptimizerConfig, Share, TaskMixConfig
+from farthing.stages.config.base import LearningConfig, Share, TaskMixConfig
 from farthing.stages.config.guards import GuardConfig
 
 
-class GrpoConfig(OptimizerConfig, OnModelConfig, TaskMixConfig):
+class GrpoConfig(LearningConfig, TaskMixConfig):
     """kind = "grpo": reinforcement learning from answers that can be checked."""
 
     EXTENDABLE: ClassVar[frozenset[str]] = frozenset({"steps"})

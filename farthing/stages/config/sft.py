@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from farthing.config import Strict
-from farthing.stages.config.base import OnModelConfig, OptimizerConfig, Share, Weight
+from farthing.stages.config.base import LearningConfig, Share, Weight
 
 
 class ConversationsConfig(Strict):
@@ -35,7 +35,7 @@ class ConversationsConfig(Strict):
         return {name: column for name, column in named.items() if column is not None}
 
 
-class SftConfig(OptimizerConfig, OnModelConfig):
+class SftConfig(LearningConfig):
     """kind = "sft": supervised fine-tuning on conversations, with loss on what the assistant wrote."""
 
     data: list[ConversationsConfig] = Field(
