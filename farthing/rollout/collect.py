@@ -12,6 +12,9 @@ from farthing.tasks.task import Problem, Score, Taskset
 from farthing.text.chat import as_text, render
 from farthing.text.tokenizer import Tokenizer
 
+MAX_CHARACTERS = 1_000_000
+"""A longer turn is shown to no verifier: it could not be scored."""
+
 Scorer = Callable[[Sequence[tuple[str, Problem]]], list[Score]]
 
 
@@ -65,7 +68,7 @@ def judge(
         for prompt, own in zip(prompts, completions, strict=True)
     ]
     pairs = [(text, prompt.problem) for prompt, own in zip(prompts, texts, strict=True) for text in own]
-    scores = iter(scorer(pairs))
+    scores = iter(_scored(scorer, pairs))
     groups = []
     for prompt, own_texts, own in zip(prompts, texts, completions, strict=True):
         rollouts = []
@@ -74,6 +77,18 @@ def judge(
             rollouts.append(Rollout(completion, text, score, reward_of(score, weights)))
         groups.append(Group(prompt, tuple(rollouts)))
     return groups
+
+
+def _scored(scorer: Scorer, pairs: Sequence[tuple[str, Problem]]) -> list[Score]:
+    """The scorer's verdicts, in order; it is not asked about texts that would take it too long to read."""
+    readable = [pair for pair in pairs if len(pair[0]) <= MAX_CHARACTERS]
+    verdicts = iter(scorer(readable))
+    return [
+        next(verdicts)
+        if len(text) <= MAX_CHARACTERS
+        else Score(None, error=f"too large: {len(text)} characters, more than {MAX_CHARACTERS}")
+        for text, _ in pairs
+    ]
 
 
 def assistant_turn(tokenizer: Tokenizer, prompt: Prompt, completion: Completion) -> str:

@@ -7,8 +7,10 @@ on the whole text, never on how it was cut into pieces. There is no nesting: a t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 Region = Literal["thinking", "answer", "tool_call", "text"]
@@ -76,16 +78,15 @@ class RegionParser:
 
     def feed(self, piece: str) -> list[tuple[Region, str]]:
         """Parse `piece`; text that may be the beginning of a tag is held back until that is decided."""
-        text = self._pending + piece
+        text, at = self._pending + piece, 0
         out: list[tuple[Region, str]] = []
-        while (found := _next_tag(text, self._moves[self.region])) is not None:
-            at, tag = found
-            self._emit(out, text[:at])
+        while (tag := _any_of(*self._moves[self.region]).search(text, at)) is not None:
+            self._emit(out, text[at : tag.start()])
             self.blocks[-1].closed = True
-            self.blocks.append(Block(self._moves[self.region][tag]))
-            text = text[at + len(tag) :]
-        sure = len(text) - _undecided(text, self._moves[self.region])
-        self._emit(out, text[:sure])
+            self.blocks.append(Block(self._moves[self.region][tag[0]]))
+            at = tag.end()
+        sure = len(text) - _undecided(text[at:], self._moves[self.region])
+        self._emit(out, text[at:sure])
         self._pending = text[sure:]
         return out
 
@@ -129,9 +130,10 @@ def _well_formed(blocks: list[Block], rest: str) -> bool:
     )
 
 
-def _next_tag(text: str, tags: Iterable[str]) -> tuple[int, str] | None:
-    places = [(text.find(tag), tag) for tag in tags]
-    return min((place for place in places if place[0] >= 0), default=None)
+@cache
+def _any_of(*tags: str) -> re.Pattern[str]:
+    """One search for all tags: a text of many tags is still read once."""
+    return re.compile("|".join(map(re.escape, tags)))
 
 
 def _undecided(text: str, tags: Iterable[str]) -> int:

@@ -29,8 +29,13 @@ def misbehave(completion: str, **row: Any) -> Any:
         os._exit(1)
     if completion == "raise":
         raise KeyError("reward")
+    if completion == "recurse":
+        return misbehave(completion, **row)
+    if completion == "allocate":
+        return len("x" * (2 << 30))
     return {
         "none": None,
+        "huge": "x" * (3 << 20) if completion == "huge" else None,
         "nan": math.nan,
         "text": "good",
         "list": [1],

@@ -1,6 +1,7 @@
 """Every verifier on the table of right and wrong answers, and the properties that votes rely on."""
 
 import importlib.util
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -116,6 +117,34 @@ def test_boxes(text: str, boxes: list[str]) -> None:
     assert extract.boxes(text) == boxes
 
 
+@given(
+    st.lists(st.sampled_from(["\\boxed{", "\\boxed ", "{", "}", "\\", "a", " "]), max_size=14).map("".join)
+)
+def test_boxes_close_where_their_own_brace_does(text: str) -> None:
+    """Against a reader that counts braces from each box on."""
+
+    def close(start: int) -> int | None:
+        depth, at = 0, start
+        while at < len(text):
+            depth += {"{": 1, "}": -1}.get(text[at], 0)
+            if depth == 0:
+                return at
+            at += 2 if text[at] == "\\" else 1
+        return None
+
+    expected, end = [], 0
+    for match in re.finditer(r"\\boxed\s*(?=[{\w])", text):
+        start = match.end()
+        if start < end:
+            continue
+        if text[start] != "{":
+            expected.append(text[start])
+        elif (found := close(start)) is not None:
+            expected.append(text[start + 1 : found].strip())
+            end = found
+    assert extract.boxes(text) == expected
+
+
 def test_scanning_stays_linear_on_hostile_text() -> None:
     for text in (
         r"\boxed{" * 100_000,
@@ -124,6 +153,9 @@ def test_scanning_stays_linear_on_hostile_text() -> None:
         "{" * 300_000,
         "A" * 300_000,
         "$" * 300_000,
+        r"\boxed{" * 64 + "a" * 300_000,
+        "<answer>1</answer>" * 50_000,
+        "<think>" * 50_000,
     ):
         extract.marked(text)
         extract.final(text)

@@ -6,11 +6,13 @@ All scans are linear in the text, whatever it holds.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=[{\w])")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _FORMULA = re.compile(r"\$([^$]+)\$")
 _LEAD = re.compile(r"(?:[A-Z][^\n$:=\\]*?\b)?(?:[Aa]nswer|[Rr]esult)(?: is|:)[ :]*")
+_BRACE = re.compile(r"[{}]|\\.", re.DOTALL)
 MAX_BOXES = 64
 
 
@@ -19,38 +21,36 @@ def boxes(text: str) -> list[str]:
 
     Of more than 64 boxes only the last 64 are read. `\boxed 7` is the single token 7.
     """
+    starts = [match.end() for match in _BOX.finditer(text)][-MAX_BOXES:]
+    closes = _closing_braces(text, starts)
     found: list[str] = []
     end = 0
-    for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
-        start = match.end()
+    for start in starts:
         if start < end:
             continue
         if text[start] != "{":
             found.append(text[start])
-            continue
-        close = _closing_brace(text, start)
-        if close is not None:
-            found.append(text[start + 1 : close].strip())
-            end = close
+        elif start in closes:
+            end = closes[start]
+            found.append(text[start + 1 : end].strip())
     return found
 
 
-def _closing_brace(text: str, start: int) -> int | None:
+def _closing_braces(text: str, starts: Sequence[int]) -> dict[int, int]:
+    """Where the brace that opens at each of `starts` (ascending) closes, for those that do, in one pass."""
+    wanted, closes = set(starts), {}
+    open_at: list[tuple[int, int]] = []  # (depth before it, position) of the wanted ones
     depth = 0
-    escaped = False
-    for position in range(start, len(text)):
-        character = text[position]
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character == "{":
+    for match in _BRACE.finditer(text, starts[0]) if starts else ():
+        if match[0] == "{":
+            if match.start() in wanted:
+                open_at.append((depth, match.start()))
             depth += 1
-        elif character == "}":
+        elif match[0] == "}":
             depth -= 1
-            if depth == 0:
-                return position
-    return None
+            if open_at and open_at[-1][0] == depth:
+                closes[open_at.pop()[1]] = match.start()
+    return closes
 
 
 def marked(text: str) -> str | None:
