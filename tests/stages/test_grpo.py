@@ -232,6 +232,9 @@ class Recorder:
     def publish(self, version: int, dtype: torch.dtype | None) -> None:
         self.published.append(version)
 
+    def train_flops(self, tokens: int, context: int) -> int:
+        return tokens * context
+
     def step(self, samples: list[Sample], objective: Any, scale: float) -> dict[str, float]:
         self.batches.append((samples, scale))
         return {"loss": 0.0}
