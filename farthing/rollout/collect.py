@@ -9,7 +9,7 @@ from dataclasses import replace
 from farthing.engine.api import Completion, Generator, Request, SamplingParams
 from farthing.rollout.types import Group, Prompt, Rollout
 from farthing.tasks.task import Problem, Score, Taskset
-from farthing.text.chat import as_text, render
+from farthing.text.chat import as_prompt
 from farthing.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 1_000_000
@@ -19,13 +19,8 @@ Scorer = Callable[[Sequence[tuple[str, Problem]]], list[Score]]
 
 
 def make_prompt(tokenizer: Tokenizer, taskset: Taskset, problem: Problem) -> Prompt:
-    """A problem as the model will read it: up to and including the opening of its own turn, or, where it has no chat
-    template, as text to go on from."""
-    messages = taskset.messages(**problem)
-    speaks = bool(tokenizer.chat_template)
-    rendered = (
-        render(tokenizer, messages, add_generation_prompt=True) if speaks else as_text(tokenizer, messages)
-    )
+    """A problem as the model will read it, up to and including the opening of its own turn."""
+    rendered = as_prompt(tokenizer, taskset.messages(**problem))
     return Prompt(problem, tuple(rendered.ids), rendered.text, rendered.prefill)
 
 

@@ -70,9 +70,14 @@ def render(
     return conversation.encode(page, conversation.spans(page, add_generation_prompt), prefill(prompt))
 
 
-def as_text(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> Rendered:
-    """What a base model without a chat template is given to go on from: the messages' words, a blank line between them,
-    behind the token that opens its documents. Roles are lost, control tokens spelled out stay text."""
+def as_prompt(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> Rendered:
+    """What a model goes on from when it is asked: `messages` up to and including the opening of its turn.
+
+    A base model without a chat template gets their words as plain text, a blank line between messages, behind the token
+    that opens its documents; roles are lost, and control tokens spelled out stay text.
+    """
+    if tokenizer.chat_template:
+        return render(tokenizer, messages, add_generation_prompt=True)
     check_messages(messages)
     text = "\n\n".join(str(message["content"]) for message in messages)
     ids = [*tokenizer.start_ids, *tokenizer.encode(text)]

@@ -8,7 +8,7 @@ from farthing.engine.api import Completion
 from farthing.rollout.collect import assistant_turn, make_prompt
 from farthing.stages.checks.evidence import Evidence, Finding, tail
 from farthing.tasks.task import Problem, Taskset
-from farthing.text.chat import complete, render, stop_ids
+from farthing.text.chat import as_prompt, complete, stop_ids
 from farthing.text.tokenizer import Tokenizer
 
 
@@ -37,7 +37,7 @@ def attainable(e: Evidence) -> Finding:
 def written(tokenizer: Tokenizer, taskset: Taskset, problem: Problem) -> str:
     """The turn that is judged when the model writes the gold answer after what the template has begun for it."""
     prompt = make_prompt(tokenizer, taskset, problem)
-    rendered = render(tokenizer, taskset.messages(**problem), add_generation_prompt=True)
+    rendered = as_prompt(tokenizer, taskset.messages(**problem))
     text = prompt.prefill + _rest(prompt.prefill, taskset.gold(**problem))
     ids = complete(tokenizer, rendered, text).ids[len(rendered.ids) :]
     return assistant_turn(tokenizer, prompt, Completion("", ids, [], [], "stop", 0))
