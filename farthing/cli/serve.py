@@ -50,6 +50,10 @@ def serve(
     max_running: Annotated[
         int | None, typer.Option("--max-running", min=1, help="Replies written at once; others wait.")
     ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", metavar="DIR", help="Show the runs in this directory, live, at /runs."),
+    ] = None,
     conversations: Annotated[
         Path | None,
         typer.Option(
@@ -84,6 +88,7 @@ def serve(
             dtype=dtype,
             quantize=checked_quantize(quantize),
             running=max_running,
+            runs=runs,
             conversations=conversations or own_file(),
         )
     )

@@ -15,7 +15,7 @@ from farthing.report.curves import stage_charts
 from farthing.report.groups import browsable, problems
 from farthing.report.headline import evaluations, headline, interval
 from farthing.report.heldout import held_out
-from farthing.report.reading import Record, RunFiles, number, read_run, table
+from farthing.report.reading import Record, RunFiles, number, read_run, read_state, table
 
 FORMAT = 1
 
@@ -57,6 +57,20 @@ def _stage_cost(run: RunFiles, stage: str) -> Record:
     return {
         f"stage_{key}": value for key in ("tokens", "money") if (value := number(spent.get(key))) is not None
     }
+
+
+def glance(run_dir: str | Path) -> Record:
+    """One line about a run: where it stands, and held-out pass@1 before and after, as far as known."""
+    run = read_state(run_dir)
+    claim = headline(run, evaluations(run))
+    low, high = (interval(claim["final"]) if claim["final"] else None) or (None, None)
+    rates = {name: number(table(claim[name]).get("pass@1")) for name in ("base", "final")}
+    return {**final_state(run), **rates, "low": low, "high": high, "task": _task_name(run)}
+
+
+def _task_name(run: RunFiles) -> str | None:
+    name = table(run.recipe.get("task")).get("name")
+    return name if isinstance(name, str) else None
 
 
 def _name(run: RunFiles) -> str:

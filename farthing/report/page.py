@@ -18,7 +18,9 @@ from farthing.runs.files import finite, write_atomic
 
 STYLES = ("palette.css", "base.css", "charts.css", "samples.css", "tables.css", "print.css")
 SCRIPTS = ("dom.js", "format.js", "scale.js", "chart.js", "hover.js", "curves.js", "marks.js", "samples.js",
-           "reader.js", "tables.js", "problems.js", "header.js", "main.js")  # fmt: skip
+           "reader.js", "tables.js", "problems.js", "header.js", "page.js")  # fmt: skip
+# The last script begins: with the document in the file, or with what a server has to say.
+IN_A_FILE, LIVE = "main.js", "live.js"
 DEFAULT_NAME = "report.html"
 
 
@@ -35,7 +37,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 def render(document: dict[str, Any]) -> str:
     """The page of a document made by `gather`."""
-    style, script = bundle(STYLES), bundle(SCRIPTS, wrap=True)
+    style, script = bundle(STYLES), bundle((*SCRIPTS, IN_A_FILE), wrap=True)
     title = escape_html(f"{document['name']} · farthing")
     return f"""<!doctype html>
 <html lang="en">
@@ -52,6 +54,27 @@ def render(document: dict[str, Any]) -> str:
 <main id="report"><noscript>This page draws its charts with the script it carries; please allow it.</noscript></main>
 <script type="application/json" id="document">{embed(document)}</script>
 <script>{script}</script>
+</body>
+</html>
+"""
+
+
+def live_page(style: str, script: str) -> str:
+    """The page of runs as a server gives it: `style` and `script` are where it has their files."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<link rel="icon" href="data:,">
+<title>Runs · farthing</title>
+<link rel="stylesheet" href="{style}">
+<script src="{script}" defer></script>
+</head>
+<body>
+<main id="report"><noscript>This page draws its charts with a script; please allow it.</noscript></main>
 </body>
 </html>
 """

@@ -95,6 +95,19 @@ def read_run(run_dir: str | Path) -> RunFiles:
     )
 
 
+def read_state(run_dir: str | Path) -> RunFiles:
+    """Only what says where a run stands: nothing that grows while it runs."""
+    path, notices = Path(run_dir), list[str]()
+    return RunFiles(
+        path=path,
+        config=_json(path / "config.json", notices),
+        status=_status(path, notices),
+        summary=_json(path / "summary.json", notices),
+        evaluated={file.parent.name: _json(file, notices) for file in _stage_files(path, "evaluation.json")},
+        notices=notices,
+    )
+
+
 def _stage_files(path: Path, name: str) -> list[Path]:
     return sorted(path.glob(f"stages/*/{name}"))
 

@@ -1,4 +1,4 @@
-"""The pages: files that were built from web/ and are part of the package. Nothing else is read.
+"""The pages: files that were built from web/, and those of the report. Nothing else is read.
 
 A file is served if it is in the list made at the start; a name in a request is looked up there and never on the disk.
 """
@@ -11,10 +11,11 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from farthing.errors import UserError
+from farthing.report.page import LIVE, SCRIPTS, STYLES, bundle, live_page
 from farthing.server.errors import ApiError
 
 _KINDS = {
@@ -52,6 +53,16 @@ def built_files() -> dict[str, Asset]:
     return {name: Asset(name, node.read_bytes()) for name, node in found.items()}
 
 
+def report_files() -> dict[str, Asset]:
+    """The page of runs: the scripts and styles of the report, which ask a server instead of their own file."""
+    contents = {
+        "runs.html": live_page("/static/report.css", "/static/report.js"),
+        "report.js": bundle((*SCRIPTS, LIVE), wrap=True),
+        "report.css": bundle((*STYLES, "live.css")),
+    }
+    return {name: Asset(name, content.encode()) for name, content in contents.items()}
+
+
 def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
     for node in sorted(folder.iterdir(), key=lambda node: node.name):
         if node.is_dir():
@@ -60,9 +71,9 @@ def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]
             yield prefix + node.name, node
 
 
-def page_routes() -> list[BaseRoute]:
-    """`/` is the chat, `/static` what it is made of."""
-    assets = built_files()
+def page_routes(with_runs: bool) -> list[BaseRoute]:
+    """`/` is the chat; `/runs` the runs, where they are served; `/static` what both are made of."""
+    assets = built_files() | report_files()
 
     async def static(request: Request) -> Response:
         found = assets.get(request.path_params["path"])
@@ -73,7 +84,17 @@ def page_routes() -> list[BaseRoute]:
     async def chat(request: Request) -> Response:
         return assets[_CHAT].answer(request)
 
-    return [
+    async def runs(request: Request) -> Response:
+        return assets["runs.html"].answer(request)
+
+    async def which(request: Request) -> Response:
+        return JSONResponse({"runs": with_runs})
+
+    routes: list[BaseRoute] = [
         Route("/", chat, methods=["GET"]),
+        Route("/api/pages", which, methods=["GET"]),
         Route("/static/{path:path}", static, methods=["GET"]),
     ]
+    if with_runs:
+        routes += [Route("/runs", runs, methods=["GET"]), Route("/runs/{name}", runs, methods=["GET"])]
+    return routes

@@ -26,6 +26,7 @@ from farthing.server.limits import Limits
 from farthing.server.link import EngineLink
 from farthing.server.models import ServedModel, open_served
 from farthing.server.pages import page_routes
+from farthing.server.run_routes import RunRoutes
 from farthing.server.security import Door, Keys, is_loopback, read_keys
 from farthing.server.service import Service
 from farthing.server.writing import Writers
@@ -37,7 +38,8 @@ _MOST_CONNECTIONS = 1024
 @dataclass(frozen=True)
 class Settings:
     """What `farthing serve` was told. `models`: (name or None, directory). Zero or None: decide by measuring.
-    `conversations`: the file the chat page keeps them in; None keeps them as long as the server runs."""
+    `conversations`: the file the chat page keeps them in; None keeps them as long as the server runs. `runs`: a
+    directory of runs to show."""
 
     models: Sequence[tuple[str | None, Path]]
     host: str = "127.0.0.1"
@@ -53,6 +55,7 @@ class Settings:
     cache_bytes: int | None = None
     measure_seconds: float = 1.0
     conversations: Path | None = None
+    runs: Path | None = None
     limits: Limits = field(default_factory=Limits)
     say: Callable[[str], None] = print
 
@@ -67,7 +70,11 @@ def serve(settings: Settings) -> None:
     link.on_end = service.ended
     history = History(settings.conversations)
     writers = Writers(service, history)
-    pages = [*page_routes(), *HistoryRoutes(service, history, writers).routes()]
+    pages = [
+        *page_routes(settings.runs is not None),
+        *HistoryRoutes(service, history, writers).routes(),
+        *(RunRoutes(settings.runs).routes() if settings.runs is not None else ()),
+    ]
     listening = _bind(settings.host, settings.port)
     server: list[Server] = []
 

@@ -103,7 +103,7 @@ from farthing.server.serve import Settings, serve
 told = json.loads(sys.argv[1])
 told["limits"] = replace(Limits(), **told.get("limits", {}))
 told["models"] = [(name, Path(path)) for name, path in told["models"]]
-for key in ("api_key_file", "conversations"):
+for key in ("api_key_file", "conversations", "runs"):
     if told.get(key):
         told[key] = Path(told[key])
 serve(Settings(port=0, measure_seconds=0, threads=1, say=lambda line: print(line, flush=True), **told))

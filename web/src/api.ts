@@ -30,6 +30,7 @@ const path = (id: string, more = ""): string => `/api/conversations/${encodeURIC
 
 export const api = {
   models: () => call<{ data: Model[] }>("GET", "/v1/models").then((found) => found.data),
+  hasRuns: () => call<{ runs: boolean }>("GET", "/api/pages").then((found) => found.runs),
   examples: (model: string) => call<Examples>("GET", `/api/examples?model=${encodeURIComponent(model)}`),
   list: (search: string) => call<{ conversations: Summary[] }>("GET", `/api/conversations?search=${encodeURIComponent(search)}`)
     .then((found) => found.conversations),

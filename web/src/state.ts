@@ -15,6 +15,8 @@ export const settings = signal<Settings>(NOTHING);
 export const examples = signal<Examples>({ task: null, examples: [] });
 export const trouble = signal<string | null>(null);
 export const busy = signal(false);
+/** Whether this server shows runs as well. */
+export const runs = signal(false);
 
 const listening = new Map<string, () => void>();
 
@@ -32,7 +34,7 @@ async function attempt(work: () => Promise<void>): Promise<void> {
 export async function start(): Promise<void> {
   addEventListener("hashchange", () => void openAddressed());
   await attempt(async () => {
-    models.value = await api.models();
+    [models.value, runs.value] = await Promise.all([api.models(), api.hasRuns()]);
     await Promise.all([refreshList(), openAddressed()]);
     await refreshExamples();
   });

@@ -65,14 +65,16 @@ function slug(name) {
 }
 
 /** The choice of the horizontal axis, shared by all stages. */
-function axisChoice(stages, hubs) {
+function axisChoice(stages, hubs, kept) {
   const offered = Object.keys(AXES).filter((name) => stages.some((stage) => stage.axis[name].some(known)));
   const buttons = offered.map((name) => el("button", { type: "button", "aria-pressed": String(name === "step"),
     listen: { click: () => choose(name) } }, AXES[name]));
   function choose(name) {
+    kept.axis = name;
     buttons.forEach((button, n) => button.setAttribute("aria-pressed", String(offered[n] === name)));
     hubs.forEach((one) => one.use(name));
   }
+  if (offered.includes(kept.axis)) choose(kept.axis);
   return el("div", { class: "choice", role: "group", "aria-label": "horizontal axis" }, buttons);
 }
 
@@ -99,12 +101,13 @@ function stageSection(stage, together, choice) {
 }
 
 /** All stages, the one with held-out accuracy first: it answers what the page is opened for. */
-function stageSections(stages, open) {
+function stageSections(stages, open, kept) {
   const weight = (stage) => (stage.panels.some((panel) => panel.id === "pass") ? 0 : 1);
   const ordered = [...stages].sort((a, b) => weight(a) - weight(b));
   const hubs = ordered.map((stage) => hub(stage, open));
+  const choice = ordered.length ? axisChoice(ordered, hubs, kept) : null;
   return ordered.map((stage, n) =>
-    stageSection(stage, hubs[n], n === 0 ? el("div", { class: "above" }, axisChoice(ordered, hubs),
+    stageSection(stage, hubs[n], n === 0 ? el("div", { class: "above" }, choice,
       el("p", { class: "small" }, "Point at a chart, or move to it and use the arrow keys, to read values; ",
         "double-click or Enter opens the samples of that step.")) : null));
 }

@@ -4,10 +4,12 @@
 // In parts, so that a search of the page for addresses finds none.
 const SVG_NAMESPACE = ["http:", "", "www.w3.org", "2000", "svg"].join("/");
 const FORBIDDEN = /^(on|style$|src|href$|action$|formaction$|srcdoc$|data$|xlink:)/i;
+// A place on this page, or one of the pages beside it.
+const INSIDE = /^(#[\w-]+|\/|\/runs|\/runs\/[\w.~%-]+)$/;
 
 function attribute(node, name, value) {
   if (value === null || value === undefined || value === false) return;
-  if (FORBIDDEN.test(name) && !(name === "href" && /^#[\w-]+$/.test(value))) {
+  if (FORBIDDEN.test(name) && !(name === "href" && INSIDE.test(value))) {
     throw new Error(`attribute ${name} is not for this page`);
   }
   node.setAttribute(name, value === true ? "" : String(value));
@@ -57,7 +59,7 @@ function section(id, heading, ...children) {
 /** A table; columns are {head, cell(row), numeric, mark, title}; a `mark` is left out where there is little room. */
 function table(columns, rows, attributes) {
   const cell = (tag, column, content, more) =>
-    el(tag, { class: column.numeric ? "number" : column.mark ? "mark" : null, title: column.title, ...more }, content);
+    el(tag, { class: [column.numeric && "number", column.mark && "mark"].filter(Boolean).join(" ") || null, title: column.title, ...more }, content);
   return el("div", { class: "scroll", tabindex: "0", role: "region", ...attributes },
     el("table", null,
       el("thead", null, el("tr", null, columns.map((c) => cell("th", c, c.head, { scope: "col" })))),

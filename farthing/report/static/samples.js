@@ -63,6 +63,19 @@ function navigation(places, changed) {
     toFilter(filter) { self.filter = filter; self.settle(); },
     nextFilter() { self.toFilter(self.filters[(self.filters.indexOf(self.filter) + 1) % self.filters.length]); },
     toggleThinking() { self.folded = !self.folded; changed(); },
+    /** What is looked at; the newest step stays the newest when more are logged. */
+    where: () => ({ stage: self.current().stage, step: self.current().step, newest: self.place === places.length - 1,
+      group: self.group, sample: self.sample, filter: self.filter, folded: self.folded }),
+    resume({ stage, step, newest, group, sample, filter, folded }) {
+      if (self.filters.includes(filter)) self.filter = filter;
+      self.folded = folded;
+      if (!newest) {
+        self.toStep(stage, step);
+        self.group = group;
+        self.sample = sample;
+      }
+      self.settle();
+    },
     toStep(stage, step) {
       const there = places.map((place, n) => [place, n]).filter(([place]) => place.stage === stage);
       if (there.length) self.toPlace(there[nearest(there.map(([place]) => place.step), step)][1]);
@@ -93,9 +106,9 @@ function listenToKeys(node, list, go) {
   });
 }
 
-/** The section with the browser; `open(stage, step)` leads there from a chart. */
-function samplesSection(samples) {
-  if (!samples.groups.length) return { node: null, open: () => {} };
+/** The section with the browser; `open(stage, step)` leads there from a chart, `where()` says what is looked at. */
+function samplesSection(samples, before) {
+  if (!samples.groups.length) return { node: null, open: () => {}, where: () => null };
   const parts = readerParts();
   const go = navigation(stops(samples.groups), () => drawReader(parts, go));
   const left = samples.steps_total - samples.steps_shown;
@@ -107,12 +120,13 @@ function samplesSection(samples) {
   prepareReader(parts, go);
   listenToKeys(node, parts.list, go);
   go.toPlace(go.places.length - 1);
+  if (before && before()) go.resume(before());
   const open = (stage, step) => {
     go.toStep(stage, step);
     node.scrollIntoView({ block: "start" });
     parts.list.focus({ preventScroll: true });
   };
-  return { node, open };
+  return { node, open, where: go.where };
 }
 
 function keyHelp() {

@@ -11,11 +11,12 @@ const PAIRS: readonly [open: string, close: string, display: boolean][] = [
 const KEPT = 400;
 const drawn = new Map<string, Node>();
 
-/** The end of a formula in single dollars that begins at `start`, or -1. Dollars of money stay dollars. */
+/** The end of a formula in single dollars that begins at `start`, or -1. Dollars of money and of code stay dollars. */
 function closingDollar(text: string, start: number): number {
   if (!/\S/.test(text[start + 1] ?? "")) return -1;
   for (let at = start + 1; at < text.length; at += 1) {
     if (text[at] === "\\") at += 1;
+    else if (text[at] === "`") return -1;
     else if (text[at] === "$") return /\s/.test(text[at - 1] ?? "") || /\d/.test(text[at + 1] ?? "") ? -1 : at;
   }
   return -1;

@@ -1,7 +1,7 @@
 // The page: conversations at the side, the one that is open, how it is answered. Keys for those who like them.
 
 import { useEffect, useState } from "preact/hooks";
-import { current, newConversation, stop, writing } from "../state";
+import { current, newConversation, runs, stop, writing } from "../state";
 import { Composer } from "./Composer";
 import { Options } from "./Options";
 import { Side } from "./Side";
@@ -36,7 +36,7 @@ export function App() {
   return (
     <div class={`page${side ? " with-side" : ""}`}>
       <aside class="side" aria-label="Conversations">
-        <p class="brand"><Coin /> <span>farthing</span></p>
+        <p class="brand"><Coin /> <span>farthing</span> {runs.value && <a href="/runs">Runs</a>}</p>
         <Side close={() => showSide(false)} />
       </aside>
       {side && <button type="button" class="veil" aria-label="Close the list" onClick={() => showSide(false)} />}

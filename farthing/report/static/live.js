@@ -1,0 +1,99 @@
+// The report of a run that may still be going on, and the list of all runs: asked for again every few seconds, drawn again
+// when something has changed and nobody is in the middle of reading a value.
+
+const EVERY = 3000;
+const LINKS = () => [el("a", { href: "/" }, "Chat"), el("a", { href: "/runs" }, "Runs")];
+
+/** What the server has at a path, or null while it is the same as last time. Throws in the server's words. */
+function asking(path) {
+  let tag = null;
+  return async () => {
+    const answer = await fetch(path, { headers: tag ? { "if-none-match": tag } : {} });
+    if (answer.status === 304) return null;
+    if (!answer.ok) {
+      const said = await answer.json().catch(() => null);
+      throw new Error(said && said.error ? said.error.message : answer.statusText);
+    }
+    tag = answer.headers.get("etag");
+    return answer.json();
+  };
+}
+
+/** Whether drawing again would take something out of a reader's hands. */
+function isReading(root) {
+  const chosen = document.getSelection();
+  return root.querySelector(".plot:hover, .plot:focus, input:active, select:focus") !== null
+    || (chosen !== null && !chosen.isCollapsed && root.contains(chosen.anchorNode));
+}
+
+/** Replace what is on the page without moving what is on the screen, the focus in the list of samples included. */
+function steadily(root, draw) {
+  const inList = document.activeElement && document.activeElement.matches("#samples .list");
+  const opened = [...root.querySelectorAll("details.more[open]")].map((node) => node.closest("section").id);
+  const at = scrollY;
+  root.style.minHeight = `${root.offsetHeight}px`;
+  draw();
+  for (const id of opened) document.querySelectorAll(`#${id} details.more`).forEach((node) => { node.open = true; });
+  if (inList) document.querySelector("#samples .list").focus({ preventScroll: true });
+  requestAnimationFrame(() => { root.style.minHeight = ""; scrollTo({ top: at }); });
+}
+
+function stateOf(run) {
+  const steps = known(run.steps) && run.steps > 0 ? `${plain(run.step)} of ${plain(run.steps)}` : "";
+  return el("span", { class: `pill ${STATE_WORDS[run.state] || "unknown"}` },
+    [STATE_WORDS[run.state] || "state unknown", run.stage && run.state !== "finished" ? `${run.stage} ${steps}` : null]
+      .filter(Boolean).join(", "));
+}
+
+function drawRuns(root, { runs }) {
+  const columns = [
+    { head: "run", cell: (run) => el("a", { href: `/runs/${encodeURIComponent(run.name)}` }, run.name) },
+    { head: "task", mark: true, cell: (run) => run.task || NONE },
+    { head: "", cell: stateOf },
+    { head: "base", numeric: true, cell: (run) => share(run.base) },
+    { head: "held out", numeric: true, cell: (run) => el("b", null, share(run.final)) },
+    { head: "interval", numeric: true, mark: true, cell: (run) => range(run.low, run.high) || NONE },
+    { head: "last change", numeric: true, mark: true, cell: (run) => new Date(1000 * run.changed).toLocaleString("en", { dateStyle: "medium",
+      timeStyle: "short" }) },
+  ];
+  fill(root, el("header", { class: "top" }, el("p", { class: "brand" }, coin(), el("span", null, "farthing")), el("h1", null, "Runs")),
+    runs.length ? table(columns, runs, { "aria-label": "runs", class: "scroll runs" })
+      : el("p", { class: "empty" }, "There is no run here yet."));
+  const old = document.querySelector("body > nav");
+  if (!old) document.body.prepend(el("nav", { "aria-label": "pages" }, LINKS()));
+}
+
+function trouble(root, message) {
+  const place = document.querySelector(".trouble") || el("p", { class: "trouble", role: "status" });
+  fill(place, message);
+  if (message && !place.isConnected) root.before(place);
+  place.hidden = !message;
+}
+
+async function live() {
+  const root = document.getElementById("report");
+  const name = decodeURIComponent((/^\/runs\/([^/]+)$/.exec(location.pathname) || [])[1] || "");
+  const ask = asking(name ? `/api/runs/${encodeURIComponent(name)}` : "/api/runs");
+  let kept = {};
+  let fresh = null;
+  if (name) document.title = `${name} · farthing`;
+  for (;;) {
+    try {
+      fresh = (document.hidden && fresh === null && root.childElementCount > 1 ? null : await ask()) || fresh;
+      trouble(root, "");
+    } catch (problem) {
+      trouble(root, `${problem.message}; asking again`);
+    }
+    if (fresh && !isReading(root)) {
+      const found = fresh;
+      fresh = null;
+      steadily(root, () => {
+        if (name) kept = mount(root, found, { kept, links: LINKS(), foot: "Read again while the run goes on." });
+        else drawRuns(root, found);
+      });
+    }
+    await new Promise((wake) => { setTimeout(wake, EVERY); });
+  }
+}
+
+live();
