@@ -8,6 +8,15 @@ import typer
 
 from farthing.cli.options import Quantize, checked_quantize
 
+Conversations = Annotated[
+    Path | None,
+    typer.Option(
+        "--conversations",
+        metavar="FILE",
+        help="Where the chat page keeps them; a file of yours under ~/.local/share when not given.",
+    ),
+]
+
 
 def serve(
     models: Annotated[
@@ -54,14 +63,7 @@ def serve(
         Path | None,
         typer.Option("--runs", metavar="DIR", help="Show the runs in this directory, live, at /runs."),
     ] = None,
-    conversations: Annotated[
-        Path | None,
-        typer.Option(
-            "--conversations",
-            metavar="FILE",
-            help="Where the chat page keeps them; a file of yours under ~/.local/share when not given.",
-        ),
-    ] = None,
+    conversations: Conversations = None,
 ) -> None:
     """Serve models to people (a page) and programs (an API).
 

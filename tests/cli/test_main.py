@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,7 @@ def test_an_interrupted_run_says_that_the_same_command_goes_on(
 
     def interrupted(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)  # a signal to the process need not reach this thread at once
 
     monkeypatch.setattr(farthing.pipeline, "run_recipe", interrupted)
     monkeypatch.setattr(sys, "argv", ["/somewhere/farthing", "run", "my recipe.toml"])
