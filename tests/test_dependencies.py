@@ -57,7 +57,7 @@ def test_every_import_is_declared() -> None:
 
 
 def test_the_tests_import_what_dev_installs() -> None:
-    beside = {"bench", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    beside = {"bench", "tests", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     known = {IMPORTED_AS.get(name, name) for name in declared("dev")} | set(COMES_WITH) | beside
     unknown = {
         name: where for name, where in third_party_imports(ROOT / "tests").items() if name not in known

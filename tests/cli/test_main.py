@@ -147,8 +147,13 @@ def test_an_interrupted_run_says_that_the_same_command_goes_on(
     import farthing.pipeline
 
     def interrupted(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(10)  # a signal to the process need not reach this thread at once
+        # What a shell starts in the background ignores the signal, and so does what is started from there.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     monkeypatch.setattr(farthing.pipeline, "run_recipe", interrupted)
     monkeypatch.setattr(sys, "argv", ["/somewhere/farthing", "run", "my recipe.toml"])

@@ -297,6 +297,7 @@ def test_markdown_and_formulas_become_elements(visit: Any, pages: Any, talks: Pa
         return str(talk["id"])
 
     page = visit(f"/#/c/{apart(write())}").page
+    page.wait_for_selector(".prose .katex")
     assert page.locator(".prose .katex").count() == 3
     assert page.locator(".prose .math.display .katex-display").count() == 1
     assert page.locator(".prose table td").all_inner_texts() == ["1", "2"]
