@@ -15,7 +15,7 @@ from farthing.errors import DataError
 from farthing.models.arithmetic import parameters
 from farthing.models.config import ModelConfig
 from farthing.models.sources import local_directory, read_config, read_config_json
-from farthing.tasks.rows import Row, read_rows
+from farthing.tasks.rows import Row, is_held_out, read_rows
 from farthing.tasks.verifiers.language import LANGUAGES
 from farthing.tasks.verifiers.numeric import find_number
 
@@ -52,6 +52,7 @@ def draft(
         raise DataError(f"--language: {unknown(language, LANGUAGES, 'language')}")
     config = read_config(read_config_json(local_directory(base, weights=False)))
     found = look(data, columns or {})
+    _check_split(data, found)
     length = max(64, min(1024, config.max_position_embeddings // 2))
     return "\n".join(
         [
@@ -87,6 +88,17 @@ def look(path: Path, named: dict[str, str]) -> Data:
     return Data(
         len(rows), columns, "exact", "not every answer is a number; equal after tidying is right", after
     )
+
+
+def _check_split(path: Path, found: Data) -> None:
+    """Some questions are kept apart and some are left to learn from, as the taskset will split them."""
+    column, share = found.columns["question"], _share(found.rows)
+    apart = [is_held_out(str(row.values.get(column, "")), share) for row in islice(read_rows(path), ROWS)]
+    if all(apart) or not any(apart):
+        raise DataError(
+            f"{path}: {found.rows} questions cannot be split into some to learn from and some kept apart; bring more, "
+            "a few dozen at least"
+        )
 
 
 def _column(row: Row, what: str, usual: Sequence[str], named: dict[str, str]) -> str:

@@ -83,6 +83,17 @@ def test_what_cannot_be_told_is_asked_for(
         look(write(tmp_path / "rows.jsonl", rows), named)
 
 
+def test_a_file_that_cannot_be_split_is_refused(base: str, tmp_path: Path) -> None:
+    """Rather than a recipe that has nothing to learn from, or nothing to be measured on."""
+    rows = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(60)]
+    few, many = tmp_path / "few.jsonl", tmp_path / "many.jsonl"
+    few.write_text(json.dumps(rows[0]) + "\n")
+    many.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="1 questions cannot be split"):
+        draft("mine", base, few)
+    assert "heldout_share" in draft("mine", base, many)
+
+
 def test_the_command_writes_once_and_says_what_to_type(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

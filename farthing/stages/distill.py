@@ -28,15 +28,14 @@ from farthing.errors import RecipeError
 from farthing.learner.api import Objective, TokenLoss, Tokens
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
-from farthing.models.arithmetic import train_flops
 from farthing.models.head import CHUNK_LOGITS
 from farthing.rollout.types import Prompt
 from farthing.stages.agreement import check_agreement
 from farthing.stages.config.distill import DistillConfig
 from farthing.stages.context import Context
 from farthing.stages.evaluate import glance
-from farthing.stages.evidence import Plan
-from farthing.stages.learning import optim_settings
+from farthing.stages.learning import optim_settings, whole_model
+from farthing.stages.objective import mismatch
 from farthing.stages.policy import note_forward
 from farthing.stages.readings import Clock
 from farthing.stages.sampling import draw
@@ -81,7 +80,7 @@ class Lesson:
 
     @classmethod
     def start(cls, context: Context, config: DistillConfig) -> Lesson:
-        student, tokenizer = context.load_model(config.model)
+        student, tokenizer = whole_model(context, config.model)
         master, other = context.load_model(config.teacher)
         check_same_tokens(tokenizer, other, context.name, config.teacher)
         settings, dtype = optim_settings(config), context.compute_dtype(config.dtype)
@@ -112,7 +111,7 @@ class Lesson:
             metrics = self.learner.step(samples, objective(self.learner, self.teacher), scale)
             tokens = sum(len(row.token_ids) for row in samples)
             entry.tokens += tokens
-            entry.flops += train_flops(self.learner.model.config, tokens, tokens // len(samples))
+            entry.flops += self.learner.train_flops(tokens, tokens // len(samples))
             note_forward(entry, self.teacher, samples)
         self.step += 1
         self.tokens_seen += sum(row.num_trained for row in samples)
@@ -120,14 +119,7 @@ class Lesson:
         return {**metrics, "lr": scale * config.lr}
 
     def evaluate(self, context: Context, config: DistillConfig) -> dict[str, float]:
-        plan = Plan(
-            config.eval_problems,
-            config.eval_samples,
-            temperature=1.0,
-            max_new_tokens=config.max_new_tokens,
-            seed=context.seed,
-        )
-        return glance(context, self.engine, self.tokenizer, plan, self.step)
+        return glance(context, config, self.engine, self.tokenizer, self.step)
 
     def save(self, context: Context) -> None:
         with context.ledger.phase(context.name, "checkpoint", self.step):
@@ -149,8 +141,7 @@ def objective(student: LocalLearner, teacher: LocalLearner) -> Objective:
         parts = [
             checkpoint(divergence, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs
         ]
-        gap = tokens.rollout_logprobs - tokens.logprobs.detach()
-        return TokenLoss(torch.cat(parts), {"mismatch/kl": torch.exp(-gap) - 1 + gap})
+        return TokenLoss(torch.cat(parts), mismatch(tokens))
 
     return token_loss
 

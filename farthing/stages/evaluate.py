@@ -21,6 +21,7 @@ from farthing.rollout.collect import judge, make_prompt, sample
 from farthing.rollout.types import Group
 from farthing.runs.files import JsonLines, read_lines, write_json
 from farthing.stages.config.evaluate import EvaluateConfig
+from farthing.stages.config.sampling import GlanceConfig
 from farthing.stages.context import Context
 from farthing.stages.evidence import Answer, Asked, Evaluation, Plan, rates, verdict
 from farthing.tasks.task import Taskset
@@ -147,8 +148,17 @@ def ask(
     return [asked(group, tokenizer) for group in groups]
 
 
-def glance(context: Context, engine: Engine, tokenizer: Tokenizer, plan: Plan, step: int) -> dict[str, float]:
+def glance(
+    context: Context, config: GlanceConfig, engine: Engine, tokenizer: Tokenizer, step: int
+) -> dict[str, float]:
     """A quick look at held-out problems during a learning stage; always the same ones with the same seeds."""
+    plan = Plan(
+        config.eval_problems,
+        config.eval_samples,
+        temperature=1.0,
+        max_new_tokens=config.max_new_tokens,
+        seed=context.seed,
+    )
     with context.ledger.phase(context.name, "evaluate", step) as entry:
         found = ask(engine, tokenizer, context.taskset, plan)
         tokens, flops = spent(engine.model, found)

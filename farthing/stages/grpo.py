@@ -79,6 +79,8 @@ def learn(context: Context, config: GrpoConfig, rl: Policy) -> None:
 def roll_out(context: Context, config: GrpoConfig, rl: Policy, clock: Clock) -> list[Group]:
     """Sample and judge this step's groups. As many as teach nothing are drawn anew from the next problems, at most
     `refill_rounds` times; then the step goes on with what it has."""
+    preference = PREFERENCES[config.preference]() if config.preference else None
+    scorer = journaled(preferred(context.taskset.score_many, preference), rl.journal, rl.step)
     drawn: list[Group] = []
     for refill in range(1 + config.refill_rounds):
         missing = config.prompts_per_step - sum(not is_dead(group.rewards) for group in drawn)
@@ -91,9 +93,6 @@ def roll_out(context: Context, config: GrpoConfig, rl: Policy, clock: Clock) -> 
                 rl.is_checked = True
         clock.lap("generate")
         with context.ledger.phase(context.name, "score", rl.step):
-            preference = PREFERENCES[config.preference]() if config.preference else None
-            scorer = preferred(context.taskset.score_many, preference)
-            scorer = journaled(scorer, rl.journal, rl.step)
             judged = judge(rl.tokenizer, prompts, completions, scorer, config.rewards)
             judged = soften_limit(
                 judged, config.max_new_tokens, config.overlong_share, config.overlong_penalty

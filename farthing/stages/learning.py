@@ -13,13 +13,19 @@ from farthing.stages.context import Context
 from farthing.text.tokenizer import Tokenizer
 
 
+def whole_model(context: Context, name: str) -> tuple[Decoder, Tokenizer]:
+    """A model all of which can learn: an adapter becomes part of a copy's weights."""
+    model, tokenizer = context.load_model(name)
+    return (merged(model) if adapted(model) else model), tokenizer
+
+
 def model_to_learn(context: Context, config: LearningConfig) -> tuple[Decoder, Tokenizer]:
     """The model that the stage goes on with. With a table `lora` its weights are frozen and adapters stand beside them:
-    new ones, or those of the stage before. Without, all of it learns; an adapter becomes part of a copy's weights."""
-    model, tokenizer = context.load_model(config.model)
+    new ones, or those of the stage before. Without, all of it learns."""
     settings = context.lora()
     if settings is None:
-        return (merged(model) if adapted(model) else model), tokenizer
+        return whole_model(context, config.model)
+    model, tokenizer = context.load_model(config.model)
     if not adapted(model):
         return adapt(model, settings, context.seed), tokenizer
     if not is_adapted_by(model, settings):

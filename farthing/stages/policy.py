@@ -10,24 +10,21 @@ from farthing.algorithms.reduction import REDUCTIONS
 from farthing.algorithms.schedules import warmup
 from farthing.cost.entries import Entry
 from farthing.data.sample import Sample
-from farthing.engine.api import Completion, SamplingParams
 from farthing.engine.engine import Engine
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
 from farthing.models.arithmetic import forward_flops
 from farthing.rollout.assemble import assemble
-from farthing.rollout.collect import make_prompt, sample
-from farthing.rollout.types import Group, Prompt
+from farthing.rollout.types import Group
 from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.curriculum import Curriculum
-from farthing.stages.evaluate import glance, sampling_cost
-from farthing.stages.evidence import Plan
+from farthing.stages.evaluate import glance
 from farthing.stages.learning import model_to_learn, optim_settings
 from farthing.stages.objective import objective
 from farthing.stages.reference import Reference
-from farthing.text.chat import stop_ids
+from farthing.stages.sampling import Drawn, ask, book, seed_of
 from farthing.text.tokenizer import Tokenizer
 
 
@@ -82,26 +79,13 @@ class Policy:
         context.metrics.truncate(context.name, self.step)
         context.samples.truncate(context.name, self.step)
 
-    def draw(
-        self, context: Context, config: GrpoConfig, count: int, refill: int, entry: Entry
-    ) -> tuple[list[Prompt], list[list[Completion]]]:
+    def draw(self, context: Context, config: GrpoConfig, count: int, refill: int, entry: Entry) -> Drawn:
         """The next `count` prompts and their completions; `refill` numbers the draws of one step, from 0."""
         problems = self.curriculum.draw(count)
-        prompts = [make_prompt(self.tokenizer, context.taskset, problem) for problem in problems]
-        params = SamplingParams(
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            stop_token_ids=stop_ids(self.tokenizer),
-        )
-        seed = (context.seed, context.name, self.step, *([refill] if refill else []))
-        completions = sample(self.engine, prompts, config.samples_per_prompt, params, seed)
-        lengths = [len(completion.token_ids) for own in completions for completion in own]
-        tokens, flops = sampling_cost(
-            self.learner.model, [len(prompt.token_ids) for prompt in prompts], lengths
-        )
-        entry.tokens += tokens
-        entry.flops += flops
-        return prompts, completions
+        seed = (*seed_of(context, self.step), *([refill] if refill else []))
+        drawn = ask(config, context.taskset, self.engine, self.tokenizer, problems, seed)
+        book(entry, self.engine, drawn)
+        return drawn
 
     def learn(self, config: GrpoConfig, groups: Sequence[Group], entry: Entry) -> dict[str, float]:
         """`updates_per_rollout` optimizer steps on the judged groups; of each metric its last value."""
@@ -137,15 +121,7 @@ class Policy:
         return batches
 
     def evaluate(self, context: Context, config: GrpoConfig) -> dict[str, float]:
-        """A quick look at held-out problems; always the same ones with the same seeds."""
-        plan = Plan(
-            config.eval_problems,
-            config.eval_samples,
-            temperature=1.0,
-            max_new_tokens=config.max_new_tokens,
-            seed=context.seed,
-        )
-        return glance(context, self.engine, self.tokenizer, plan, self.step)
+        return glance(context, config, self.engine, self.tokenizer, self.step)
 
     def save(self, context: Context) -> None:
         with context.ledger.phase(context.name, "checkpoint", self.step):

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from farthing.cost.hardware import Hardware
-from farthing.engine.api import Completion, SamplingParams
+from farthing.engine.api import Completion
 from farthing.engine.engine import Engine
 from farthing.errors import NumericsError, RecipeError
 from farthing.learner.local import LocalLearner
 from farthing.models.checkpoint import load_model
 from farthing.models.config import ModelConfig
-from farthing.rollout.collect import judge, make_prompt, sample
+from farthing.rollout.collect import judge, make_prompt
 from farthing.rollout.types import Group, Prompt
 from farthing.runs.files import read_json, write_json
 from farthing.stages.agreement import check_agreement
@@ -32,8 +32,8 @@ from farthing.stages.context import Context
 from farthing.stages.learning import optim_settings
 from farthing.stages.machine import compute_dtype
 from farthing.stages.policy import Policy
+from farthing.stages.sampling import ask
 from farthing.tasks.task import Taskset
-from farthing.text.chat import stop_ids
 from farthing.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -143,19 +143,12 @@ def _with_batch(known: Evidence, subject: Subject, directory: Path) -> Evidence:
     count = max(config.prompts_per_step, -(-ENOUGH // config.samples_per_prompt))
     engine = Engine(model, tokenizer, max_running=count * config.samples_per_prompt)
     engine.publish(0, dtype)
-    prompts = [
-        make_prompt(tokenizer, subject.taskset, subject.taskset.problem("train", index))
-        for index in range(count)
-    ]
-    params = SamplingParams(
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        stop_token_ids=stop_ids(tokenizer),
-    )
+    problems = [subject.taskset.problem("train", index) for index in range(count)]
     share = config.prompts_per_step / count
     seconds: dict[str, float] = {}
     with _timed(seconds, "generate", share):
-        drawn = sample(engine, prompts, config.samples_per_prompt, params, (subject.seed, subject.stage, 0))
+        seed = (subject.seed, subject.stage, 0)
+        prompts, drawn = ask(config, subject.taskset, engine, tokenizer, problems, seed)
     with _timed(seconds, "score", share):
         groups = judge(tokenizer, prompts, drawn, subject.taskset.score_many, config.rewards)
     with _timed(seconds, "learn", share * BACKWARD):

@@ -179,7 +179,7 @@ def test_thinking_has_a_clock_and_folds_when_the_answer_begins(visit: Any, pages
     opened.settled()
     assert opened.page.locator(".fold").get_attribute("aria-expanded") == "false"
     assert re.match(
-        r"›?\s*Thought for\s+[\d.]+ s\s+· 1[23] tokens · stopped at its budget",
+        r"›?\s*Thought for\s+[\d.]+ s\s+· 1\d tokens · stopped at its budget",
         opened.page.locator(".fold").inner_text(),
     )
     assert opened.page.locator(".thought").count() == 0
@@ -268,9 +268,10 @@ def test_nothing_that_was_written_is_executed(visit: Any, pages: Any) -> None:
     listed = pages.get("/api/conversations").json()["conversations"]
     opened = visit(f"/#/c/{next(one['id'] for one in listed if one['title'] == ATTACKS[1])}")
     page = opened.page
+    opened.settled(len(ATTACKS))
     for fold in page.locator(".fold").all():
         fold.click()
-    assert page.locator(".replied").count() == page.locator(".thought").count() == len(ATTACKS)
+    page.wait_for_function("n => document.querySelectorAll('.thought').length === n", arg=len(ATTACKS))
     page.wait_for_timeout(300)
     assert page.evaluate("window.pwned") is None
     strange = "img, iframe, object, embed, base, form:not(.composer), audio, video, animate, mglyph, style"

@@ -49,6 +49,16 @@ def events(server: Any, message: str, offset: int = 0, headers: Any = None) -> I
                 yield json.loads(line.removeprefix("data: "))
 
 
+@contextlib.contextmanager
+def still(server: Any) -> Iterator[None]:
+    """The engine stands still, so that what is done here is done before a word is written."""
+    os.kill(server.engine_pid(), signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.engine_pid(), signal.SIGCONT)
+
+
 def whole(server: Any, conversation: str) -> Record:
     return dict(server.get(f"/api/conversations/{conversation}").json())
 
@@ -88,8 +98,12 @@ def test_a_conversation_is_a_tree_and_the_branch_looked_at_is_kept(server: Any) 
 
 def test_what_is_streamed_joined_is_what_is_kept_from_any_offset(server: Any) -> None:
     talk = make(server, max_tokens=60)
-    begun = reply(server, talk, parent=say(server, talk, "go")["id"])
-    got = list(events(server, begun["id"]))
+    said = say(server, talk, "go")
+    with still(server):
+        begun = reply(server, talk, parent=said["id"])
+        stream = events(server, begun["id"])
+        got = [next(stream)]
+    got += stream
     kept = whole(server, talk)["messages"][-1]
     assert got[-1]["message"] == kept
     for name in ("thinking", "content"):
@@ -103,14 +117,18 @@ def test_a_reply_goes_on_while_nobody_watches_and_is_picked_up_again(server: Any
     begun = reply(server, talk, parent=say(server, talk, "a long story")["id"])
     with contextlib.closing(events(server, begun["id"])) as stream:
         next(stream)
-    picked_up = whole(server, talk)["messages"][-1]
-    text = {name: picked_up[name] for name in ("thinking", "content")}
-    rest = list(events(server, begun["id"], picked_up.get("live", {"offset": 0})["offset"]))
+    with still(server):
+        picked_up = whole(server, talk)["messages"][-1]
+        # Whoever comes after the end is given the whole message and nothing to put together.
+        offset = picked_up["live"]["offset"] if "live" in picked_up else None
+        stream = events(server, begun["id"], offset or 0)
+        rest = [next(stream)]
+    rest += stream
     kept = rest[-1]["message"]
     assert kept["finish"] in ("length", "stop")
-    if "live" in picked_up:
-        for name, before in text.items():
-            assert before + "".join(event.get(name, "") for event in rest) == kept[name]
+    if offset is not None:
+        for name in ("thinking", "content"):
+            assert picked_up[name] + "".join(event.get(name, "") for event in rest) == kept[name]
 
 
 def test_a_reply_is_stopped_and_continued_where_it_was(server: Any) -> None:
@@ -129,12 +147,9 @@ def test_answer_now_ends_the_thought(server: Any) -> None:
     """The caller's template opens every turn with a thought; the engine stands still until the answer is asked for."""
     talk = make(server, model="caller", max_tokens=100, temperature=1.0)
     said = say(server, talk, "think")
-    os.kill(server.engine_pid(), signal.SIGSTOP)
-    try:
+    with still(server):
         begun = reply(server, talk, parent=said["id"])
         assert server.post(f"/api/replies/{begun['id']}/answer", {}).status_code == 202
-    finally:
-        os.kill(server.engine_pid(), signal.SIGCONT)
     done = finished(server, begun["id"])
     assert done["details"]["thought_ended"] == "asked"
 
@@ -199,7 +214,7 @@ def test_every_acknowledged_message_survives_sigkill(
 ) -> None:
     file = tmp_path / "kept" / "talk.sqlite"
     server = start_server([("tiny", model_directory)], conversations=str(file))
-    talk = make(server, max_tokens=400, temperature=1.0)
+    talk = make(server, max_tokens=300, temperature=1.0)
     acknowledged = [say(server, talk, f"message {n}") for n in range(20)]
     begun = reply(server, talk, parent=acknowledged[-1]["id"])
     with contextlib.closing(events(server, begun["id"])) as stream:
@@ -212,6 +227,7 @@ def test_every_acknowledged_message_survives_sigkill(
     assert found[:20] == acknowledged
     assert found[20]["id"] == begun["id"]
     assert found[20]["finish"] in ("interrupted", "length", "stop")
+    change(again, talk, {"settings": {"max_tokens": 5}})
     more = finished(again, reply(again, talk, goes_on=begun["id"])["id"])
     assert more["finish"] in ("length", "stop")
 

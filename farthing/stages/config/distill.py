@@ -5,10 +5,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from farthing.stages.config.base import OptimizerConfig
-from farthing.stages.config.sampling import SamplingConfig
+from farthing.stages.config.sampling import GlanceConfig
 
 
-class DistillConfig(OptimizerConfig, SamplingConfig):
+class DistillConfig(OptimizerConfig, GlanceConfig):
     """kind = "distill": the student writes, and learns from the teacher's probabilities for every token of it."""
 
     EXTENDABLE: ClassVar[frozenset[str]] = frozenset({"steps"})
@@ -23,9 +23,6 @@ class DistillConfig(OptimizerConfig, SamplingConfig):
     microbatch_tokens: int = Field(
         16384, ge=1, description="Tokens that one forward and backward pass holds."
     )
-    eval_every: int = Field(25, ge=1, description="Steps between evaluations on held-out problems.")
-    eval_problems: int = Field(128, ge=1, description="Problems of such an evaluation.")
-    eval_samples: int = Field(1, ge=1, description="Samples for each of them.")
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
 
     @property

@@ -6,21 +6,19 @@ from pydantic import Field, model_validator
 
 from farthing.algorithms.presets import PRESETS
 from farthing.config import unknown
-from farthing.stages.config.base import LearningConfig, Share, TaskMixConfig
+from farthing.stages.config.base import LearningConfig, Share
 from farthing.stages.config.guards import GuardConfig
+from farthing.stages.config.sampling import GlanceConfig
 
 
-class GrpoConfig(LearningConfig, TaskMixConfig):
+class GrpoConfig(LearningConfig, GlanceConfig):
     """kind = "grpo": reinforcement learning from answers that can be checked."""
 
     EXTENDABLE: ClassVar[frozenset[str]] = frozenset({"steps"})
 
     steps: int = Field(200, ge=1, description="Rollout steps; a finished run goes on when it is raised.")
-    prompts_per_step: int = Field(32, ge=1, description="Different problems in a step.")
     samples_per_prompt: int = Field(8, ge=2, description="Completions sampled for each of them: a group.")
     updates_per_rollout: int = Field(1, ge=1, description="Optimizer steps on the samples of one rollout.")
-    max_new_tokens: int = Field(256, ge=1, description="The longest completion, in tokens.")
-    temperature: float = Field(1.0, gt=0, le=5, description="Sampling temperature.")
     algorithm: str = Field(
         "grpo",
         description=f"A preset of other keys, each of which may be overridden: {', '.join(PRESETS)}.",
@@ -78,9 +76,6 @@ class GrpoConfig(LearningConfig, TaskMixConfig):
     microbatch_tokens: int = Field(
         16384, ge=1, description="Tokens that one forward and backward pass holds."
     )
-    eval_every: int = Field(25, ge=1, description="Steps between evaluations on held-out problems.")
-    eval_problems: int = Field(128, ge=1, description="Problems of such an evaluation.")
-    eval_samples: int = Field(1, ge=1, description="Samples for each of them.")
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
     samples_every: int = Field(5, ge=1, description="Steps between groups that are kept for reading.")
     samples_kept: int = Field(2, ge=0, description="Groups that are kept each time.")
