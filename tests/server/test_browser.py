@@ -170,7 +170,8 @@ def open_talk(visit: Any, pages: Any, **settings: Any) -> Opened:
 
 
 def test_thinking_has_a_clock_and_folds_when_the_answer_begins(visit: Any, pages: Any) -> None:
-    opened = open_talk(visit, pages)
+    """Greedy: what this model draws may end the thought before its budget does."""
+    opened = open_talk(visit, pages, temperature=0.0)
     with frozen(pages):
         opened.send("make 24 of 3, 5 and 8")
         opened.page.wait_for_selector(".thinking.running .clock")

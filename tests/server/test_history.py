@@ -91,9 +91,10 @@ def test_a_conversation_is_a_tree_and_the_branch_looked_at_is_kept(server: Any) 
     assert found["leaf"] == edited["id"]
     changed = change(server, talk, {"leaf": one["id"], "title": "Sums"})
     assert (changed["leaf"], changed["title"]) == (one["id"], "Sums")
-    assert one["details"]["tokens"] == two["details"]["tokens"] == 8
-    assert one["finish"] == "length"
-    assert one["details"]["context"] == 512
+    for drawn in (one, two):
+        assert 1 <= drawn["details"]["tokens"] <= 8
+        assert drawn["finish"] == ("length" if drawn["details"]["tokens"] == 8 else "stop")
+        assert drawn["details"]["context"] == 512
 
 
 def test_what_is_streamed_joined_is_what_is_kept_from_any_offset(server: Any) -> None:
