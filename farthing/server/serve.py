@@ -33,6 +33,7 @@ from farthing.server.writing import Writers
 
 _GRACE_SECONDS = 3
 _MOST_CONNECTIONS = 1024
+_WAITING_CONNECTIONS = 256
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def serve(settings: Settings) -> None:
         *HistoryRoutes(service, history, writers).routes(),
         *(RunRoutes(settings.runs).routes() if settings.runs is not None else ()),
     ]
-    listening = _bind(settings.host, settings.port)
+    listening = listen_on(settings.host, settings.port)
     server: list[Server] = []
 
     @contextlib.asynccontextmanager
@@ -221,8 +222,8 @@ def _open(settings: Settings) -> list[ServedModel]:
     return models
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket, or one line that says why not."""
+def listen_on(host: str, port: int) -> socket.socket:
+    """A listening socket, or one line that says why not. Who connects before anybody accepts waits and is served."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, because asyncio switches Nagle's algorithm off only for sockets that say so; with it every answer
     # waits 40 ms for an acknowledgement.
@@ -230,6 +231,8 @@ def _bind(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host.strip("[]"), port))
+        # Here and not by uvicorn, which listens after the lifespan has begun: where the server is was said by then.
+        listening.listen(_WAITING_CONNECTIONS)
     except (OSError, OverflowError) as problem:
         listening.close()
         hint = f"; try --port {port + 1}" if getattr(problem, "errno", None) == 98 else ""
