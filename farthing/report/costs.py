@@ -41,6 +41,22 @@ def costs(run: RunFiles) -> Record:
     }
 
 
+def remaining(run: RunFiles, cost: Record) -> Record | None:
+    """What the stage that is running will still take at the pace it had so far: {"stage", "wall_s", "money"}.
+
+    None where no stage is running, or none of its steps is done. Stages that have not begun are in nobody's books.
+    """
+    stage = run.status.get("stage")
+    place = table(table(run.status.get("stages")).get(stage))
+    done, steps = number(place.get("step")), number(place.get("steps"))
+    spent = next((row for row in cost.get("by_stage", []) if row["name"] == stage), None)
+    if run.status.get("state") != "running" or spent is None or not done or steps is None or steps <= done:
+        return None
+    share = (steps - done) / done
+    times = {key: None if spent[key] is None else share * spent[key] for key in ("wall_s", "money")}
+    return {"stage": stage, **times}
+
+
 def _cores(run: RunFiles) -> float:
     """The cores of the last attempt, as its ledger says; one where nothing says."""
     known = [value for header in run.attempts if (value := number(header.get("cores"))) is not None]

@@ -10,9 +10,9 @@ from typing import Any
 
 from farthing.report.alarms import alarms, final_state
 from farthing.report.clock import elapsed
-from farthing.report.costs import costs
+from farthing.report.costs import costs, remaining
 from farthing.report.curves import stage_charts
-from farthing.report.groups import browsable, problems
+from farthing.report.groups import browsable, listed, problems
 from farthing.report.headline import evaluations, headline, interval
 from farthing.report.heldout import held_out
 from farthing.report.reading import Record, RunFiles, number, read_run, read_state, table
@@ -25,8 +25,14 @@ def gather(run_dir: str | Path) -> Record:
     return describe(read_run(run_dir))
 
 
-def describe(run: RunFiles) -> Record:
-    """The document of what was read; every value in it is JSON."""
+def gather_live(run_dir: str | Path) -> Record:
+    """The same for a page that can ask for samples step by step: all steps are named, and none is carried along."""
+    run = read_run(run_dir)
+    return describe(run, listed(run))
+
+
+def describe(run: RunFiles, samples: Record | None = None) -> Record:
+    """The document of what was read; every value in it is JSON. `samples`: by default as many as fit into a file."""
     rows = evaluations(run)
     claim = headline(run, rows)
     stages = stage_charts(run, references(claim))
@@ -41,10 +47,11 @@ def describe(run: RunFiles) -> Record:
         "comparisons": _comparisons(run),
         "stages": stages,
         "alarms": alarms(run),
-        "samples": browsable(run),
+        "samples": browsable(run) if samples is None else samples,
         "problems": problems(run),
         "held_out": held_out(run),
         "cost": cost,
+        "remaining": remaining(run, cost),
         "recipe": run.recipe_text,
         "provenance": provenance(run),
         "notices": run.notices,

@@ -6,7 +6,7 @@ Also what the same groups say about the problems: which are solved, which are be
 import json
 from typing import Any
 
-from farthing.report.reading import Record, RunFiles, number, table
+from farthing.report.reading import Record, RunFiles, number, stepped, table
 from farthing.text.regions import RegionParser
 
 MAX_BYTES = 6_000_000
@@ -18,11 +18,8 @@ ONE_LINE = 100
 
 def browsable(run: RunFiles, max_bytes: int = MAX_BYTES) -> Record:
     """{"groups": [...], "steps_total", "steps_shown"}: whole steps, evenly spaced, within `max_bytes` of text."""
-    order = {name: place for place, name in enumerate(run.stage_names())}
-    steps: dict[tuple[int, float], list[Record]] = {}
-    for group in run.groups:
-        steps.setdefault((order[group["stage"]], group["step"]), []).append(group)
-    keys = sorted(steps)
+    steps = _by_step(run)
+    keys = list(steps)
     sizes = {key: sum(_size(group) for group in steps[key]) for key in keys}
     stride = 1
     while sum(sizes[key] for key in _every(keys, stride)) > max_bytes and stride < len(keys):
@@ -30,6 +27,38 @@ def browsable(run: RunFiles, max_bytes: int = MAX_BYTES) -> Record:
     shown = _every(keys, stride)
     groups = [present(group) for key in shown for group in steps[key]]
     return {"groups": groups, "steps_total": len(keys), "steps_shown": len(shown)}
+
+
+def listed(run: RunFiles) -> Record:
+    """For a page that can ask for the groups of a step: {"steps": [[stage, step, verdicts that occur], ...]}, every
+    step in the order of the run; "groups" is empty."""
+    rows = [
+        [
+            groups[0]["stage"],
+            groups[0]["step"],
+            sorted({verdict(one) for group in groups for one in samples_of(group)}),
+        ]
+        for groups in _by_step(run).values()
+    ]
+    return {"groups": [], "steps": rows, "steps_total": len(rows), "steps_shown": len(rows)}
+
+
+def at_step(groups: list[Record], stage: str, step: float) -> list[Record]:
+    """The groups of one step as the page shows them, all of their samples with scores and advantages."""
+    return [
+        present(group)
+        for group in groups
+        if stepped(group) and (group["stage"], group["step"]) == (stage, step)
+    ]
+
+
+def _by_step(run: RunFiles) -> dict[tuple[int, float], list[Record]]:
+    """The groups of each step, keyed by (place of the stage, step), in the order of the run."""
+    order = {name: place for place, name in enumerate(run.stage_names())}
+    steps: dict[tuple[int, float], list[Record]] = {}
+    for group in run.groups:
+        steps.setdefault((order[group["stage"]], group["step"]), []).append(group)
+    return dict(sorted(steps.items(), key=lambda item: item[0]))
 
 
 def _every(keys: list[Any], stride: int) -> list[Any]:

@@ -13,9 +13,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from farthing.errors import FarthingError, UserError
-from farthing.report.gather import gather, glance
+from farthing.report.gather import gather_live, glance
+from farthing.report.groups import at_step
 from farthing.report.page import embed
-from farthing.server.errors import ApiError
+from farthing.runs import samples
+from farthing.server.errors import ApiError, invalid
 
 _WATCHED = ("status.json", "metrics.jsonl", "samples.jsonl", "ledger.jsonl", "summary.json", "config.json")
 
@@ -40,6 +42,7 @@ class RunRoutes:
         return [
             Route("/api/runs", self.listed, methods=["GET"]),
             Route("/api/runs/{name}", self.run, methods=["GET"]),
+            Route("/api/runs/{name}/samples", self.samples, methods=["GET"]),
         ]
 
     def _runs(self) -> dict[str, Path]:
@@ -55,15 +58,32 @@ class RunRoutes:
         return embed({"runs": sorted(glances, key=lambda run: -float(run["changed"]))})
 
     async def run(self, request: Request) -> Response:
-        """The document of one run, as a report embeds it; 304 while nothing has changed."""
+        """The document of one run, as a report embeds it but for the samples; 304 while nothing has changed."""
         stamp, text = await self._gather(request.path_params["name"])
         return _answer(request, text, stamp)
 
-    async def _gather(self, name: str) -> tuple[str, str]:
-        """What is known of a run, read again when one of its files has changed."""
+    async def samples(self, request: Request) -> Response:
+        """Every group that was kept of one step: `stage` and `step` say which."""
+        path = await self._path(request.path_params["name"])
+        try:
+            step = float(request.query_params.get("step", ""))
+        except ValueError:
+            raise invalid("step: a number", "step") from None
+        try:
+            text = await asyncio.to_thread(_samples, path, request.query_params.get("stage", ""), step)
+        except FarthingError as problem:
+            raise ApiError(404, str(problem), "not_found") from None
+        return _answer(request, text)
+
+    async def _path(self, name: str) -> Path:
         path = (await asyncio.to_thread(self._runs)).get(name)
         if path is None:
             raise ApiError(404, "there is no such run", "not_found")
+        return path
+
+    async def _gather(self, name: str) -> tuple[str, str]:
+        """What is known of a run, read again when one of its files has changed."""
+        path = await self._path(name)
         async with self._reading.setdefault(name, asyncio.Lock()):
             stamp = await asyncio.to_thread(_stamp, path)
             kept = self._gathered.get(name)
@@ -79,7 +99,11 @@ class RunRoutes:
 
 
 def _document(path: Path) -> str:
-    return embed(gather(path))
+    return embed(gather_live(path))
+
+
+def _samples(path: Path, stage: str, step: float) -> str:
+    return embed({"groups": at_step(samples.read(path / "samples.jsonl"), stage, step)})
 
 
 def is_run(path: Path) -> bool:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from farthing.report.costs import costs
+from farthing.report.costs import costs, remaining
 from farthing.report.reading import read_run
 
 Maker = Callable[..., Path]
@@ -53,3 +54,17 @@ def test_no_price_no_money(make_run: Maker, tmp_path: Path) -> None:
 
 def test_no_ledger_no_cost(tmp_path: Path) -> None:
     assert costs(read_run(tmp_path)) == {}
+
+
+def test_what_a_running_stage_will_still_take_is_its_pace_times_its_steps(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    cost = costs(run)
+    spent = next(row for row in cost["by_stage"] if row["name"] == "grpo")
+    going = {"state": "running", "stage": "grpo", "stages": {"grpo": {"step": 60, "steps": 240}}}
+    left = remaining(replace(run, status=going), cost)
+    assert left == {"stage": "grpo", "wall_s": 3 * spent["wall_s"], "money": 3 * spent["money"]}
+    for step in (0, 240):
+        going["stages"] = {"grpo": {"step": step, "steps": 240}}
+        assert remaining(replace(run, status=going), cost) is None
+    assert remaining(replace(run, status=going | {"state": "interrupted"}), cost) is None
+    assert remaining(run, cost) is None

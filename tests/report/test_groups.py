@@ -9,8 +9,10 @@ import pytest
 from farthing.report.gather import gather
 from farthing.report.groups import (
     VERDICTS,
+    at_step,
     blocks,
     browsable,
+    listed,
     present_sample,
     problems,
     title,
@@ -132,3 +134,13 @@ def test_groups_of_any_shape_are_survived(tmp_path: Path, samples: Any) -> None:
     line = {"stage": "grpo", "step": 1, "problem": None, "prompt": None, "samples": samples}
     (tmp_path / "samples.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
     assert gather(tmp_path)["samples"]["steps_total"] == 1
+
+
+def test_every_step_is_named_for_a_page_that_can_ask_and_read_as_it_would_be_embedded(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    embedded, named = browsable(run), listed(run)
+    assert (named["groups"], len(named["steps"])) == ([], 41)
+    apart = [at_step(run.groups, stage, step) for stage, step, _ in named["steps"]]
+    assert [group for groups in apart for group in groups] == embedded["groups"]
+    for (_, _, verdicts), groups in zip(named["steps"], apart, strict=True):
+        assert set(verdicts) == {one["verdict"] for group in groups for one in group["samples"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from farthing.report.gather import gather
 from farthing.server.run_routes import RunRoutes
 
 
-def write_run(path: Path, *, reward: float = 0.25) -> Path:
-    """As little as makes a run: one stage that learns, one step, one group."""
+def write_run(path: Path, *, reward: float = 0.25, steps: Sequence[int] = (1,)) -> Path:
+    """As little as makes a run: one stage that learns, one logged step, one group at each of `steps`."""
     path.mkdir(parents=True)
     recipe = {"name": "small", "stages": ["grpo"], "task": {"name": "countdown"}, "grpo": {"steps": 4}}
     status = {
@@ -30,11 +31,12 @@ def write_run(path: Path, *, reward: float = 0.25) -> Path:
         "answer": "b",
         "tokens": 4,
     }
-    group = {"stage": "grpo", "step": 1, "problem": {"question": "q"}, "prompt": "q", "samples": [sample] * 2}
+    group = {"stage": "grpo", "problem": {"question": "q"}, "prompt": "q", "samples": [sample] * 2}
     (path / "recipe.toml").write_text("name = 'small'\n")
     (path / "config.json").write_text(json.dumps({"recipe": recipe}))
     (path / "status.json").write_text(json.dumps(status))
-    (path / "samples.jsonl").write_text(json.dumps(group) + "\n")
+    groups = [json.dumps(group | {"step": step}) + "\n" for step in steps]
+    (path / "samples.jsonl").write_text("".join(groups))
     metric = {"stage": "grpo", "step": 1, "time": 1.0, "reward": reward, "eval/pass@1": 0.5}
     (path / "metrics.jsonl").write_text(json.dumps(metric) + "\n")
     return path
@@ -64,7 +66,9 @@ def test_every_run_is_listed_with_where_it_stands(watched: Any) -> None:
 
 def test_a_run_is_the_document_of_its_report_and_read_again_when_it_changes(watched: Any, runs: Path) -> None:
     answer = watched.get("/api/runs/one")
-    assert answer.json() == json.loads(json.dumps(gather(runs / "one")))
+    embedded = json.loads(json.dumps(gather(runs / "one")))
+    apart = {"samples": {"groups": [], "steps": [["grpo", 1, ["right"]]], "steps_total": 1, "steps_shown": 1}}
+    assert answer.json() == embedded | apart
     tag = {"if-none-match": answer.headers["etag"]}
     assert watched.get("/api/runs/one", headers=tag).status_code == 304
     with (runs / "one" / "metrics.jsonl").open("a") as file:
@@ -79,6 +83,17 @@ def test_a_run_is_the_document_of_its_report_and_read_again_when_it_changes(watc
 )
 def test_names_are_looked_up_and_never_made_into_paths(watched: Any, name: str) -> None:
     assert watched.get(f"/api/runs/{name}").status_code == 404
+
+
+def test_the_samples_of_any_step_are_read_when_they_are_asked_for(watched: Any, runs: Path) -> None:
+    (group,) = gather(runs / "one")["samples"]["groups"]
+    answer = watched.get("/api/runs/one/samples", params={"stage": "grpo", "step": 1})
+    assert answer.json() == {"groups": [group]}
+    for stage, step in (("grpo", 2), ("sft", 1), ("grpo", "inf")):
+        empty = watched.get("/api/runs/one/samples", params={"stage": stage, "step": step})
+        assert empty.json() == {"groups": []}
+    assert watched.get("/api/runs/one/samples", params={"stage": "grpo", "step": "x"}).status_code == 400
+    assert watched.get("/api/runs/absent/samples", params={"stage": "grpo", "step": 1}).status_code == 404
 
 
 def test_the_page_is_there_only_where_runs_are_served(watched: Any, server: Any) -> None:

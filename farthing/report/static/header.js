@@ -9,7 +9,7 @@ function headerSection(document_) {
     el("h1", null, document_.name),
     claim.sentence ? el("p", { class: "lead" }, claim.sentence) : null,
     claim.final || claim.base ? result(claim) : null,
-    el("dl", { class: "spent" }, spent(claim).map(([name, value, small]) =>
+    el("dl", { class: "spent" }, [...spent(claim), ...left(document_.remaining, claim)].map(([name, value, small]) =>
       el("div", null, el("dt", null, name), el("dd", null, value, small ? el("small", null, small) : null)))));
 }
 
@@ -67,6 +67,13 @@ function spent(claim) {
   if (known(claim.tokens)) rows.push(["tokens", compact(claim.tokens), ""]);
   if (known(claim.flops)) rows.push(["arithmetic", scientific(claim.flops), "FLOPs"]);
   return rows;
+}
+
+/** What the stage that goes on will take at its pace so far. */
+function left(remaining, { currency }) {
+  if (!remaining || !known(remaining.wall_s)) return [];
+  return [[`left of ${remaining.stage}`, duration(remaining.wall_s),
+    known(remaining.money) ? `about ${money(remaining.money, currency)}` : "about"]];
 }
 
 function alarmList(alarms, open) {

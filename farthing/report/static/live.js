@@ -2,6 +2,7 @@
 // when something has changed and nobody is in the middle of reading a value.
 
 const EVERY = 3000;
+const KEPT_STEPS = 40;
 const LINKS = () => [el("a", { href: "/" }, "Chat"), el("a", { href: "/runs" }, "Runs")];
 
 /** What the server has at a path, or null while it is the same as last time. Throws in the server's words. */
@@ -16,6 +17,32 @@ function asking(path) {
     }
     tag = answer.headers.get("etag");
     return answer.json();
+  };
+}
+
+/** Asks for the groups of a step of a run, and keeps those that were looked at last. The newest step may still grow; and
+    after a rollback the same steps are others, so everything is forgotten when one has gone from the list. */
+function asker(name) {
+  const kept = new Map();
+  let listed = [];
+  const key = (stage, step) => JSON.stringify([stage, step]);
+  return {
+    heard({ samples }) {
+      const now = samples.steps.map(([stage, step]) => key(stage, step));
+      if (listed.some((one, n) => one !== now[n])) kept.clear();
+      kept.delete(listed.at(-1));
+      listed = now;
+    },
+    async ask({ stage, step }) {
+      const place = key(stage, step);
+      if (!kept.has(place)) {
+        const query = new URLSearchParams({ stage, step });
+        const found = await asking(`/api/runs/${encodeURIComponent(name)}/samples?${query}`)();
+        if (kept.size >= KEPT_STEPS) kept.delete(kept.keys().next().value);
+        kept.set(place, found.groups);
+      }
+      return kept.get(place);
+    },
   };
 }
 
@@ -74,6 +101,7 @@ async function live() {
   const root = document.getElementById("report");
   const name = decodeURIComponent((/^\/runs\/([^/]+)$/.exec(location.pathname) || [])[1] || "");
   const ask = asking(name ? `/api/runs/${encodeURIComponent(name)}` : "/api/runs");
+  const samples = asker(name);
   let kept = {};
   let fresh = null;
   if (name) document.title = `${name} · farthing`;
@@ -88,8 +116,9 @@ async function live() {
       const found = fresh;
       fresh = null;
       steadily(root, () => {
-        if (name) kept = mount(root, found, { kept, links: LINKS(), foot: "Read again while the run goes on." });
-        else drawRuns(root, found);
+        if (!name) return drawRuns(root, found);
+        samples.heard(found);
+        kept = mount(root, found, { kept, links: LINKS(), foot: "Read again while the run goes on.", ask: samples.ask });
       });
     }
     await new Promise((wake) => { setTimeout(wake, EVERY); });

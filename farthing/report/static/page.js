@@ -10,10 +10,10 @@ function navigationBar(name, sections, links) {
       node.querySelector("h2").textContent)));
 }
 
-/** Draw a document. `kept`: what a reader had chosen, where the same run is drawn again; `links` lead elsewhere.
-    Returns what has been chosen, for the next time. */
-function mount(root, document_, { kept = {}, links = null, foot } = {}) {
-  const samples = samplesSection(document_.samples, kept.samples);
+/** Draw a document. `kept`: what a reader had chosen, where the same run is drawn again; `links` lead elsewhere; `ask`
+    promises the groups of a step that the document only names. Returns what has been chosen, for the next time. */
+function mount(root, document_, { kept = {}, links = null, foot, ask } = {}) {
+  const samples = samplesSection(document_.samples, kept.samples, ask);
   const stages = stageSections(document_.stages, samples.open, kept);
   const rest = [samples.node, evaluationSection(document_), problemsSection(document_.held_out, document_.problems),
     costSection(document_.cost), provenanceSection(document_)].filter(Boolean);

@@ -45,6 +45,12 @@ function drawReader(parts, go) {
   parts.on.disabled = go.ahead(1) < 0;
   fill(parts.where, `step ${plain(step)}`);
   fill(parts.filters, go.filters.map((name) => filterButton(name, go)));
+  parts.body.setAttribute("aria-busy", String(!groups && !go.trouble));
+  if (!groups) {
+    for (const part of [parts.groups, parts.question, parts.list]) fill(part);
+    fill(parts.sample, el("p", { class: "empty" }, go.trouble ? `Not read: ${go.trouble}.` : "Reading this step …"));
+    return;
+  }
   fill(parts.groups, groups.length > 1 ? groups.map((group, n) => groupButton(group, n, go)) : null);
   fill(parts.question, question(groups[go.group]));
   drawList(parts.list, go);

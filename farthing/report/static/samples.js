@@ -1,39 +1,61 @@
 // Where the reader of samples is, and how to get from there to somewhere else. Drawing is in reader.js.
 
-/** The kept groups as stops in the order of the run: {stage, step, groups}. */
-function stops(groups) {
+/** The steps in the order of the run: {stage, step, verdicts, groups}; `groups` is null until they have been asked for. */
+function stops({ groups, steps }) {
+  if (steps) return steps.map(([stage, step, verdicts]) => ({ stage, step, verdicts, groups: null }));
   const found = [];
   for (const group of groups) {
     const last = found.at(-1);
     if (last && last.stage === group.stage && last.step === group.step) last.groups.push(group);
     else found.push({ stage: group.stage, step: group.step, groups: [group] });
   }
+  for (const stop of found) stop.verdicts = [...new Set(stop.groups.flatMap((g) => g.samples.map((s) => s.verdict)))];
   return found;
 }
 
+const offers = (place, filter) => filter === "all" || place.verdicts.includes(filter);
 const matches = (sample, filter) => filter === "all" || sample.verdict === filter;
 const holds = (group, filter) => group.samples.some((sample) => matches(sample, filter));
 
-/** The state of the browser: place, group, sample and filter always name something that exists. */
-function navigation(places, changed) {
-  const verdicts = new Set(places.flatMap((place) => place.groups.flatMap((g) => g.samples.map((s) => s.verdict))));
+/** The state of the browser: place, group, sample and filter always name something that exists, once the groups of the
+    place are there. `ask(place)` promises them. */
+function navigation(places, changed, ask) {
+  const verdicts = new Set(places.flatMap((place) => place.verdicts));
   const self = {
     places,
     filters: ["all", ...Object.keys(VERDICTS).filter((name) => verdicts.has(name))],
-    place: 0, group: 0, sample: 0, filter: "all", folded: false,
+    place: 0, group: 0, sample: 0, filter: "all", folded: false, trouble: null,
     current: () => places[self.place],
-    samples: () => self.current().groups[self.group].samples,
+    samples: () => (self.current().groups ? self.current().groups[self.group].samples : []),
     listed: () => self.samples().map((_, n) => n).filter((n) => matches(self.samples()[n], self.filter)),
 
     /** The nearest place in this direction that holds a sample of the filter, or -1. */
     ahead(direction) {
       for (let n = self.place + direction; n >= 0 && n < places.length; n += direction) {
-        if (places[n].groups.some((group) => holds(group, self.filter))) return n;
+        if (offers(places[n], self.filter)) return n;
       }
       return -1;
     },
+    async bring(place) {
+      try {
+        place.groups = await ask(place);
+        if (!place.groups.length) throw new Error("these samples are gone");
+        self.trouble = null;
+      } catch (problem) {
+        place.groups = null;
+        self.trouble = problem.message;
+      }
+      if (place !== self.current()) return;
+      place.groups ? self.settle() : changed();
+    },
     settle() {
       const groups = self.current().groups;
+      if (!groups) {
+        self.trouble = null;
+        changed();
+        self.bring(self.current());
+        return;
+      }
       self.group = Math.min(self.group, groups.length - 1);
       if (!holds(groups[self.group], self.filter)) {
         const other = groups.findIndex((group) => holds(group, self.filter));
@@ -49,7 +71,7 @@ function navigation(places, changed) {
       self.settle();
     },
     toGroup(group) {
-      if (group < 0 || group >= self.current().groups.length) return;
+      if (!self.current().groups || group < 0 || group >= self.current().groups.length) return;
       self.group = group;
       self.sample = self.listed()[0] ?? 0;
       changed();
@@ -69,16 +91,17 @@ function navigation(places, changed) {
     resume({ stage, step, newest, group, sample, filter, folded }) {
       if (self.filters.includes(filter)) self.filter = filter;
       self.folded = folded;
-      if (!newest) {
-        self.toStep(stage, step);
-        self.group = group;
-        self.sample = sample;
-      }
+      self.place = newest ? places.length - 1 : self.at(stage, step);
+      if (!newest) Object.assign(self, { group, sample });
       self.settle();
     },
-    toStep(stage, step) {
+    /** The place of a stage that is nearest to a step; where the stage has none, the last of all. */
+    at(stage, step) {
       const there = places.map((place, n) => [place, n]).filter(([place]) => place.stage === stage);
-      if (there.length) self.toPlace(there[nearest(there.map(([place]) => place.step), step)][1]);
+      return there.length ? there[nearest(there.map(([place]) => place.step), step)][1] : places.length - 1;
+    },
+    toStep(stage, step) {
+      if (places.some((place) => place.stage === stage)) self.toPlace(self.at(stage, step));
     },
   };
   return self;
@@ -107,10 +130,11 @@ function listenToKeys(node, list, go) {
 }
 
 /** The section with the browser; `open(stage, step)` leads there from a chart, `where()` says what is looked at. */
-function samplesSection(samples, before) {
-  if (!samples.groups.length) return { node: null, open: () => {}, where: () => null };
+function samplesSection(samples, before, ask) {
+  const places = stops(samples);
+  if (!places.length) return { node: null, open: () => {}, where: () => null };
   const parts = readerParts();
-  const go = navigation(stops(samples.groups), () => drawReader(parts, go));
+  const go = navigation(places, () => drawReader(parts, go), ask);
   const left = samples.steps_total - samples.steps_shown;
   const node = section("samples", "Samples",
     el("p", { class: "small" }, left
@@ -119,8 +143,8 @@ function samplesSection(samples, before) {
     parts.toolbar, parts.body, keyHelp());
   prepareReader(parts, go);
   listenToKeys(node, parts.list, go);
-  go.toPlace(go.places.length - 1);
   if (before && before()) go.resume(before());
+  else go.toPlace(places.length - 1);
   const open = (stage, step) => {
     go.toStep(stage, step);
     node.scrollIntoView({ block: "start" });
