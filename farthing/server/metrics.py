@@ -95,7 +95,6 @@ class Metrics:
             f"{p}requests_shed_total", "Requests refused because there is too much to do.", "reason"
         )
         self.cancelled = Counter(f"{p}requests_cancelled_total", "Requests whose client went away.", "phase")
-        self.failed = Counter(f"{p}requests_failed_total", "Requests that ended in an error.", "code")
         self.first_token = Histogram(f"{p}time_to_first_token_seconds", "From arrival to the first token.")
         self.between = Histogram(
             f"{p}inter_token_latency_seconds", "Mean time between two tokens of a reply."

@@ -15,6 +15,7 @@ from farthing.server.thinking import Wish
 from farthing.server.turn import Delta, Entry
 
 _UNLIKELY = -9999.0
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def head(kind: str, model: ServedModel, prefix: str) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def head(kind: str, model: ServedModel, prefix: str) -> dict[str, Any]:
 
 def dumps(value: Any) -> str:
     """JSON on one line. Text stays text; NaN and infinity would be a bug of ours and raise."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def frame(value: Any) -> bytes:
