@@ -1,6 +1,6 @@
-"""The served engine without its server: tokens per second of a full batch, time to a first token.
+"""The served engine without its server: tokens per second of a full batch and of one reply, time to a first token.
 
-    python bench/engine_alone.py MODEL JSON      JSON: messages, rows, tokens, threads; the last line is JSON
+    python bench/engine_alone.py MODEL JSON      JSON: messages, rows, tokens, threads, quantize; the last line is JSON
 
 Loaded as `farthing serve` loads it, stepped as its process steps it.
 """
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.load import varied
 from farthing.engine.api import Request, SamplingParams
 from farthing.engine.engine import Engine
 from farthing.server.loading import load
@@ -33,11 +34,21 @@ def main() -> None:
         "measure_seconds": 0.5,
     }
     settings |= {"threads": told["threads"], "running": told["rows"], "quantize": told.get("quantize")}
-    engine = load(asked, settings).engine
-    ids = tuple(render(engine.tokenizer, told["messages"], add_generation_prompt=True).ids)
-    first = statistics.median([first_token(engine, ids, seed) for seed in range(12)][2:])
+    served = load(asked, settings)
+    engine = served.engine
+    ids = rendered(engine, told["messages"])
+    firsts = [
+        first_token(engine, rendered(engine, varied(told["messages"], 1 + seed)), seed) for seed in range(25)
+    ]
+    first = statistics.median(firsts[5:])
     rate = statistics.median([full_batch(engine, ids, told["rows"], told["tokens"]) for _ in range(3)])
-    print(json.dumps({"tokens_per_s": rate, "first_token_s": first}))
+    one = statistics.median([full_batch(engine, ids, 1, told["tokens"]) for _ in range(3)])
+    found = {"tokens_per_s": rate, "one_tokens_per_s": one, "first_token_s": first}
+    print(json.dumps(found | {key: served.facts[key] for key in ("dtype", "weight_bytes")}))
+
+
+def rendered(engine: Engine, messages: list[dict[str, Any]]) -> tuple[int, ...]:
+    return tuple(render(engine.tokenizer, messages, add_generation_prompt=True).ids)
 
 
 def first_token(engine: Engine, ids: tuple[int, ...], seed: int) -> float:

@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ DEADLINE = 120.0
 @dataclass(frozen=True)
 class Plan:
     """`clients` at a time ask one request after the other, until `requests` are asked or `seconds` are over. With
-    `leave`, each goes away `leave[0]` to `leave[1]` seconds after asking, drawn evenly."""
+    `leave`, each goes away `leave[0]` to `leave[1]` seconds after asking, drawn evenly. `vary`: no two requests begin
+    alike, so that no prompt is found in the cache."""
 
     port: int
     body: dict[str, Any]
@@ -31,6 +33,7 @@ class Plan:
     requests: int = 1 << 30
     seconds: float = 600.0
     leave: tuple[float, float] | None = None
+    vary: bool = False
     path: str = "/v1/chat/completions"
     seed: int = 0
 
@@ -84,7 +87,7 @@ class Crowd:
     async def _ask(self, outcome: Outcome, seed: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.plan.port)
         try:
-            body = json.dumps(self.plan.body | {"stream": True, "seed": seed}).encode()
+            body = json.dumps(self._body(seed)).encode()
             head = (
                 f"POST {self.plan.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.plan.port}\r\nConnection: close\r\n"
             )
@@ -93,6 +96,12 @@ class Crowd:
             await self._read(reader, outcome)
         finally:
             writer.transport.abort()
+
+    def _body(self, number: int) -> dict[str, Any]:
+        body = self.plan.body | {"stream": True, "seed": number}
+        if self.plan.vary:
+            body["messages"] = varied(body["messages"], number)
+        return body
 
     async def _read(self, reader: asyncio.StreamReader, outcome: Outcome) -> None:
         outcome.status = int((await reader.readline()).split()[1])
@@ -114,21 +123,33 @@ class Crowd:
         outcome.tokens = (event.get("usage") or {}).get("completion_tokens", outcome.tokens)
 
 
+def varied(messages: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """The same conversation with another beginning."""
+    return [message | {"content": f"{number}. {message['content']}"} for message in messages]
+
+
+class Started:
+    """A plan that another process carries out, so that its work is not the server's or the measurer's."""
+
+    def __init__(self, plan: Plan) -> None:
+        program = [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(plan))]
+        process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+        # Read as it comes: thousands of outcomes do not fit into a pipe.
+        seconds = plan.seconds + 2 * DEADLINE
+        self._said = ThreadPoolExecutor(1).submit(process.communicate, timeout=seconds)
+
+    def goes_on(self) -> bool:
+        return not self._said.done()
+
+    def outcomes(self) -> list[Outcome]:
+        """What became of every request; waits for the end."""
+        out, _ = self._said.result()
+        return [Outcome(**fields) for fields in json.loads(out.strip().splitlines()[-1])]
+
+
 def crowd(plan: Plan) -> list[Outcome]:
-    """Carry out a plan in another process, so that its work is not the server's or the measurer's."""
-    done = start(plan)
-    out, _ = done.communicate(timeout=plan.seconds + 2 * DEADLINE)
-    return gathered(out)
-
-
-def start(plan: Plan) -> subprocess.Popen[str]:
-    """The process of a plan; `gathered` reads what it printed."""
-    program = [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(plan))]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
-
-
-def gathered(out: str) -> list[Outcome]:
-    return [Outcome(**fields) for fields in json.loads(out.strip().splitlines()[-1])]
+    """Carry out a plan to its end."""
+    return Started(plan).outcomes()
 
 
 if __name__ == "__main__":

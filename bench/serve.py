@@ -1,11 +1,14 @@
 """The server under load: what is lost on the way from the engine, and what happens when people leave or crowd in.
 
-    python bench/serve.py [--size 60M] [--minutes 5] [--leavers 2000] [--peer] [--quick] [--force] [--json]
+    python bench/serve.py [--size 60M] [--minutes 5] [--leavers 2000] [--peer] [--quick] [--only PART..]
+                          [--force] [--json]
 
-Five measurements in one run, on a model of random weights, clients in processes of their own:
+Six measurements in one run, on a model of random weights, clients in processes of their own:
 
 speed       tokens per second at 16 streaming clients over the engine's own at a batch of 16; time to the first
             token at one client less the engine's own; with --peer also `transformers serve`, same model and clients
+            (it needs `pip install "transformers[serving]"`)
+int8        the engine's own tokens per second and resident memory with weights of 8 bits, and without
 leaving     clients that go away at random moments: slots and blocks leaked, time from leaving to a free slot
 crowd       64 streaming clients at 10 times what can be written at once: goodput over peak, memory, shed requests
 stop        SIGTERM with open streams: seconds to the end
@@ -32,13 +35,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.load import Outcome, Plan, crowd, gathered, start
+from bench.load import Outcome, Plan, Started, crowd
 from bench.measure import machine, require_idle
 
 CLIENTS = 16
 TOKENS = 128
 CROWD = 64
 PLACES = 6
+PARTS = ("speed", "int8", "leaving", "crowd", "stop", "freeze", "peer")
 QUESTION = "Use 3, 5 and 8 to make 24, and say at length how you found it. "
 BODY = {
     "messages": [{"role": "user", "content": QUESTION * 2}],
@@ -122,14 +126,20 @@ def make_model(size: str, directory: Path) -> None:
     save_model(initialise(Decoder(SIZES[size]), 0), tokenizer, directory)
 
 
-def engine_alone(directory: Path, threads: int) -> dict[str, float]:
+def engine_alone(directory: Path, threads: int, quantize: str | None = None) -> dict[str, Any]:
     """The engine's own tokens per second at a batch of 16 and time to a first token, in a process of its own."""
     program = [sys.executable, str(Path(__file__).with_name("engine_alone.py")), str(directory)]
-    told = {"messages": BODY["messages"], "rows": CLIENTS, "tokens": TOKENS, "threads": threads}
+    told: dict[str, Any] = {
+        "messages": BODY["messages"],
+        "rows": CLIENTS,
+        "tokens": TOKENS,
+        "threads": threads,
+        "quantize": quantize,
+    }
     done = subprocess.run(
         [*program, json.dumps(told)], stdout=subprocess.PIPE, text=True, check=True, timeout=300
     )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -150,7 +160,8 @@ def speed(directory: Path, threads: int, rounds: int) -> dict[str, Any]:
             plan = Plan(running.port, BODY, clients=CLIENTS, requests=4 * CLIENTS)
             crowd(Plan(running.port, BODY, clients=CLIENTS, requests=CLIENTS))
             served_rates.append(rate(crowd(plan)))
-            one = crowd(Plan(running.port, BODY | {"max_completion_tokens": 2}, requests=25))[5:]
+            short = BODY | {"max_completion_tokens": 2}
+            one = crowd(Plan(running.port, short, requests=25, vary=True))[5:]
             firsts.append(statistics.median(outcome.first - outcome.asked for outcome in one))
     own = statistics.median(found["tokens_per_s"] for found in alone)
     own_first = statistics.median(found["first_token_s"] for found in alone)
@@ -163,6 +174,21 @@ def speed(directory: Path, threads: int, rounds: int) -> dict[str, Any]:
         "first_token_ms": 1e3 * first,
         "first_token_extra_ms": 1e3 * (first - own_first),
     }
+
+
+def int8(directory: Path, threads: int) -> dict[str, Any]:
+    """The engine's own speed and memory with weights of 8 bits and without, in turn."""
+    sides: dict[str, list[dict[str, Any]]] = {"plain": [], "int8": []}
+    for _ in range(2):
+        sides["plain"].append(engine_alone(directory, threads))
+        sides["int8"].append(engine_alone(directory, threads, "int8"))
+    keys = ("tokens_per_s", "one_tokens_per_s", "weight_bytes")
+    medians = {
+        f"{name}_{key}": statistics.median(found[key] for found in side)
+        for name, side in sides.items()
+        for key in keys
+    }
+    return {"plain_dtype": sides["plain"][0]["dtype"], **medians}
 
 
 def peer(directory: Path) -> dict[str, Any]:
@@ -197,13 +223,13 @@ def leaving(directory: Path, leavers: int) -> dict[str, Any]:
         step = 1 / max(running_rate(running), 1e-9)
         before = running.metric("requests_freed")
         plan = Plan(running.port, BODY, clients=CLIENTS, requests=leavers, leave=(0.001, 1.0))
-        process = start(plan)
+        process = Started(plan)
         freed: list[float] = []
-        while process.poll() is None:
+        while process.goes_on():
             now, count = time.monotonic(), int(running.metric("requests_freed") - before)
             freed += [now] * (count - len(freed))
             time.sleep(0.002)
-        left = sorted(o.end for o in gathered(process.stdout.read() if process.stdout else "") if o.left)
+        left = sorted(outcome.end for outcome in process.outcomes() if outcome.left)
         time.sleep(1.0)
         late = [done - went for went, done in zip(left, freed, strict=False)]
         return {
@@ -227,13 +253,12 @@ def crowded(directory: Path, seconds: float) -> dict[str, Any]:
     """More than ten times what can be written at once; what goes beyond the queue is refused at once."""
     with served(directory, PLACES) as running:
         peak = rate(crowd(Plan(running.port, BODY, clients=PLACES, requests=6 * PLACES)))
-        process = start(Plan(running.port, BODY | {"n": 2}, clients=CROWD, seconds=seconds))
+        process = Started(Plan(running.port, BODY | {"n": 2}, clients=CROWD, seconds=seconds))
         began, memory = time.monotonic(), []
-        while process.poll() is None and time.monotonic() - began < seconds:
+        while process.goes_on() and time.monotonic() - began < seconds:
             memory.append(running.resident())
             time.sleep(1.0)
-        out, _ = process.communicate(timeout=300)
-        outcomes = gathered(out)
+        outcomes = process.outcomes()
         good = [o for o in outcomes if o.status == 200 and o.finish in ("length", "stop")]
         shed = [o for o in outcomes if o.status == 429]
         settled = memory[len(memory) // 4 :]
@@ -257,14 +282,13 @@ def stop(directory: Path) -> dict[str, Any]:
     """SIGTERM while everybody is being written to."""
     with served(directory, CLIENTS) as running:
         long = BODY | {"max_completion_tokens": 900}
-        process = start(Plan(running.port, long, clients=CLIENTS, requests=CLIENTS))
+        process = Started(Plan(running.port, long, clients=CLIENTS, requests=CLIENTS))
         time.sleep(2.0)
         began = time.monotonic()
         running.process.terminate()
         running.process.wait(30)
         ended = time.monotonic() - began
-        out, _ = process.communicate(timeout=60)
-        return {"open": len(gathered(out)), "end_s": ended}
+        return {"open": len(process.outcomes()), "end_s": ended}
 
 
 def freeze(directory: Path) -> dict[str, Any]:
@@ -289,6 +313,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a 3M model, half a minute, 200 leavers, one round"
     )
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the measurements")
     parser.add_argument("--force", action="store_true", help="measure although others use the machine")
     parser.add_argument("--json", action="store_true", help="nothing but the last line")
     told = parser.parse_args()
@@ -300,17 +325,17 @@ def main() -> None:
         make_model(told.size, directory)
         threads = len(os.sched_getaffinity(0))
         found: dict[str, Any] = {"size": told.size, "machine": machine(threads, "starlette", "uvicorn")}
-        parts: dict[str, Any] = {"speed": lambda: speed(directory, threads, told.rounds)}
-        if told.peer:
-            parts["peer"] = lambda: peer(directory)
-        parts |= {
+        parts: dict[str, Any] = {
+            "speed": lambda: speed(directory, threads, told.rounds),
+            "int8": lambda: int8(directory, threads),
+            "peer": lambda: peer(directory),
             "leaving": lambda: leaving(directory, told.leavers),
             "crowd": lambda: crowded(directory, 60 * told.minutes),
             "stop": lambda: stop(directory),
             "freeze": lambda: freeze(directory),
         }
-        for name, part in parts.items():
-            found[name] = part()
+        for name in told.only or PARTS[: None if told.peer else -1]:
+            found[name] = parts[name]()
             if not told.json:
                 print(name, *(f"  {key}: {shown(value)}" for key, value in found[name].items()), sep="\n")
     print(json.dumps(found))
