@@ -9,7 +9,7 @@ const root = import.meta.dirname;
 const repository = resolve(root, "..");
 const PALETTE = "farthing/report/static/palette.css";
 const LEFT_OUT = new Set(["node_modules"]);
-const SHIPPED = ["preact", "@preact/signals", "@preact/signals-core", "markdown-it", "dompurify", "katex", "linkify-it",
+const SHIPPED = ["preact", "@preact/signals", "@preact/signals-core", "markdown-it", "dompurify", "highlight.js", "katex", "linkify-it",
   "mdurl", "uc.micro", "entities", "punycode.js"];
 
 function* walk(folder) {

@@ -15,7 +15,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -36,6 +36,7 @@ create table if not exists messages (
     parent text references messages(id) on delete cascade, role text not null, content text not null,
     thinking text not null, created real not null, finish text, details text not null
 ) strict;
+create table if not exists presets (name text primary key, settings text not null) strict;
 create index if not exists messages_of on messages(conversation, created);
 """
 _VERSION = 1
@@ -138,6 +139,30 @@ class History:
         )
         return self.conversation(name)
 
+    def take_in(
+        self,
+        title: str,
+        created: float,
+        settings: Mapping[str, Any],
+        messages: Sequence[Record],
+        leaf: str,
+    ) -> Record:
+        """A conversation from elsewhere, as it was there; each message comes after its parent."""
+        name = self.begin(settings)["id"]
+        rows = [
+            (
+                *(one["id"], name, one["parent"], one["role"], one["content"], one["thinking"]),
+                *(one["created"], one["finish"], _json(one["details"])),
+            )
+            for one in messages
+        ]
+        self._db.executemany("insert into messages values (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.execute(
+            "update conversations set title = ?, created = ?, leaf = ? where id = ?",
+            (title, created, leaf, name),
+        )
+        return self.conversation(name)
+
     def remove(self, name: str) -> None:
         """Forget a conversation for good. Raises Absent."""
         if not self._db.execute("delete from conversations where id = ?", (name,)).rowcount:
@@ -159,6 +184,7 @@ class History:
         role: str,
         content: str = "",
         *,
+        thinking: str = "",
         finish: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Record:
@@ -170,8 +196,8 @@ class History:
             raise Absent("there is no such conversation")
         now, name = time.time(), secrets.token_hex(16)
         self._db.execute(
-            "insert into messages values (?, ?, ?, ?, ?, '', ?, ?, ?)",
-            (name, conversation, parent, role, content, now, finish, _json(details or {})),
+            "insert into messages values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (name, conversation, parent, role, content, thinking, now, finish, _json(details or {})),
         )
         self._db.execute(
             "update conversations set leaf = ?, updated = ?, title = iif(title = '', ?, title) where id = ?",
@@ -188,6 +214,22 @@ class History:
             (content, thinking, finish, _json(details), name),
         )
         return self.message(name)
+
+    # ---- presets
+
+    def presets(self) -> list[Record]:
+        """Every preset, by name."""
+        rows = self._db.execute("select * from presets order by name")
+        return [{"name": row["name"], "settings": json.loads(row["settings"])} for row in rows]
+
+    def keep_preset(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Settings under a name, in place of those that had it."""
+        self._db.execute("insert or replace into presets values (?, ?)", (name, _json(settings)))
+
+    def drop_preset(self, name: str) -> None:
+        """Forget a preset. Raises Absent."""
+        if not self._db.execute("delete from presets where name = ?", (name,)).rowcount:
+            raise Absent("there is no such preset")
 
 
 def _open(path: Path | None) -> sqlite3.Connection:

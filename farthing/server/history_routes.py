@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from farthing.server.errors import ApiError, invalid
 from farthing.server.export import as_json, as_markdown, attachment
 from farthing.server.forms import Judge
 from farthing.server.history import Absent, History, Record
+from farthing.server.importing import KeptConversation, renamed
 from farthing.server.reading import checked, read_json
 from farthing.server.schema import Budget, ChatRequest, Count, Effort
 from farthing.server.service import Service
@@ -54,7 +55,11 @@ class Change(Strict):
 
 
 class NewMessage(Strict):
+    """A person's turn; or, as `assistant`, a model's turn as a person would have it."""
+
+    role: Literal["user", "assistant"] = "user"
     content: str = Field(min_length=1)
+    thinking: str = ""
     parent: str | None = None
 
 
@@ -82,6 +87,7 @@ class HistoryRoutes:
         listed: list[tuple[str, str, Callable[[Request], Awaitable[Response | EventStream]]]] = [
             ("GET", "/api/conversations", self.listed),
             ("POST", "/api/conversations", self.begin),
+            ("POST", "/api/imports", self.take_in),
             ("GET", "/api/conversations/{id}", self.conversation),
             ("PATCH", "/api/conversations/{id}", self.change),
             ("DELETE", "/api/conversations/{id}", self.remove),
@@ -111,6 +117,17 @@ class HistoryRoutes:
         wanted = await self._read(request, NewConversation)
         return JSONResponse(await self._history.do(History.begin, wanted.settings.model_dump()), 201)
 
+    async def take_in(self, request: Request) -> Response:
+        """A conversation that was exported as JSON, here or elsewhere."""
+        kept = await self._read(request, KeptConversation)
+        known = {name: value for name, value in kept.settings.items() if name in Wishes.model_fields}
+        settings = checked(Wishes, known)
+        messages, leaf = renamed(kept)
+        found = await self._history.do(
+            History.take_in, kept.title, kept.created, settings.model_dump(), messages, leaf
+        )
+        return JSONResponse(found, 201)
+
     async def conversation(self, request: Request) -> Response:
         return JSONResponse(await self._whole(request.path_params["id"]))
 
@@ -138,12 +155,29 @@ class HistoryRoutes:
         )
 
     async def add(self, request: Request) -> Response:
-        """What a person wrote. 201 means that it is on the disk."""
+        """A turn that a person wrote. 201 means that it is on the disk."""
         wanted, name = await self._read(request, NewMessage), request.path_params["id"]
+        edited = wanted.role == "assistant"
+        if edited:
+            await self._check_place(wanted.parent)
+        elif wanted.thinking:
+            raise invalid("thinking: only a model's turn has any", "thinking")
         message = await self._history.do(
-            History.add, name, wanted.parent, "user", wanted.content, finish="stop"
+            History.add,
+            name,
+            wanted.parent,
+            wanted.role,
+            wanted.content,
+            thinking=wanted.thinking,
+            finish="stop",
+            details={"edited": True} if edited else {},
         )
         return JSONResponse(message, 201)
+
+    async def _check_place(self, parent: str | None) -> None:
+        """Raises ApiError or Absent unless a model's turn may stand below that message."""
+        if parent is None or (await self._history.do(History.message, parent))["role"] != "user":
+            raise invalid("parent: a model's turn stands below a person's", "parent")
 
     async def reply(self, request: Request) -> Response:
         """Have the model answer; the reply goes on whether or not anybody watches its events."""

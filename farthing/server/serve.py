@@ -26,6 +26,7 @@ from farthing.server.limits import Limits
 from farthing.server.link import EngineLink
 from farthing.server.models import ServedModel, open_served
 from farthing.server.pages import page_routes
+from farthing.server.preset_routes import PresetRoutes
 from farthing.server.run_routes import RunRoutes
 from farthing.server.security import Door, Keys, is_loopback, read_keys
 from farthing.server.service import Service
@@ -74,6 +75,7 @@ def serve(settings: Settings) -> None:
     pages = [
         *page_routes(settings.runs is not None),
         *HistoryRoutes(service, history, writers).routes(),
+        *PresetRoutes(history, settings.limits).routes(),
         *(RunRoutes(settings.runs).routes() if settings.runs is not None else ()),
     ]
     listening = listen_on(settings.host, settings.port)

@@ -25,8 +25,6 @@ Judge = Callable[[str, str], Awaitable[Mapping[str, Any]]]
 log = logging.getLogger("farthing.server")
 
 _KEEP_SECONDS = 0.5
-_PAUSE_SECONDS = 0.03
-"""Between two events, so that a fast model sends whole phrases and not a thousand events a second."""
 
 
 class Writing:
@@ -89,6 +87,7 @@ class Writing:
             "thinking_tokens": usage["completion_tokens_details"]["reasoning_tokens"],
             "context": self.asked.job.model.context,
             "seed": str(self.asked.job.seed),
+            **({"edited": True} if self.message["details"].get("edited") else {}),
             **self.judged,
         }
         if self.text["thinking"]:
@@ -220,7 +219,6 @@ class Writers:
             offset = len(writing.pieces)
             yield event(news, offset)
             await changed.wait()
-            await asyncio.sleep(_PAUSE_SECONDS)
         if writing is not None and len(writing.pieces) > offset:
             yield event(writing.since(offset), len(writing.pieces))
             offset = len(writing.pieces)

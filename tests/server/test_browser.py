@@ -94,7 +94,7 @@ def pages(
     """A server of its own; a conversation full of attacks is in its file before it starts."""
     apart(poison(talks))
     runs = tmp_path_factory.mktemp("runs")
-    write_run(runs / "one")
+    write_run(runs / "one", steps=(5, 10))
     return start_server([("caller", caller_directory)], conversations=str(talks), runs=str(runs))
 
 
@@ -222,7 +222,8 @@ def test_branches_are_made_by_editing_and_regenerating_and_walked_between(visit:
     page.get_by_role("button", name="Regenerate").click()
     page.wait_for_selector("text=2 of 2")
     opened.settled()
-    page.get_by_role("button", name="Edit").click()
+    page.locator(".asked").hover()
+    page.locator(".asked").get_by_role("button", name="Edit").click()
     page.get_by_label("Edit your message").fill("other words")
     page.keyboard.press("Enter")
     opened.settled()
@@ -234,6 +235,56 @@ def test_branches_are_made_by_editing_and_regenerating_and_walked_between(visit:
     assert page.locator(".replied .branches").inner_text().split("\n")[0].startswith("‹")
     page.reload()
     page.wait_for_selector(".asked .said:text('first words')")
+
+
+def test_a_models_answer_is_edited_on_a_branch_of_its_own_and_continued(visit: Any, pages: Any) -> None:
+    opened = open_talk(visit, pages)
+    page = opened.page
+    opened.send("what is 3*8")
+    opened.settled()
+    page.locator(".replied").get_by_role("button", name="Edit").click()
+    page.get_by_label("Edit the model's answer").fill("It is")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".replied .branches:has-text('2 of 2')")
+    assert page.locator(".replied .prose").inner_text() == "It is"
+    page.get_by_role("button", name="Continue").click()
+    opened.settled()
+    assert page.locator(".replied .prose").inner_text().startswith("It is")
+    assert page.locator(".numbers").inner_text().endswith("edited by you")
+
+
+def test_a_conversation_that_was_exported_is_taken_in_again(visit: Any, pages: Any, tmp_path: Path) -> None:
+    opened = open_talk(visit, pages)
+    page = opened.page
+    opened.send("a giraffe passes")
+    opened.settled()
+    name = page.url.rpartition("/")[2]
+    file = tmp_path / "giraffe.json"
+    file.write_text(pages.get(f"/api/conversations/{name}/export?form=json").text)
+    said = page.locator(".thread").inner_text()
+    page.get_by_label("Import a conversation").set_input_files(file)
+    page.wait_for_function("name => !location.hash.endsWith(name)", arg=name)
+    opened.settled()
+    assert page.locator(".thread").inner_text() == said
+    file.write_text("no JSON at all")
+    page.get_by_label("Import a conversation").set_input_files(file)
+    page.wait_for_selector(".trouble:has-text('giraffe.json is not a conversation')")
+
+
+def test_settings_are_kept_as_a_preset_and_taken_again(visit: Any, pages: Any) -> None:
+    page = visit("/").page
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("System prompt").fill("Be brief.")
+    page.get_by_label("Keep these settings as").fill("terse")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    page.wait_for_function("() => document.querySelector('.presets select').value === 'terse'")
+    page.reload()
+    page.get_by_role("button", name="Options").click()
+    assert page.get_by_label("System prompt").input_value() == ""
+    page.get_by_label("Preset").select_option("terse")
+    page.wait_for_function("() => document.querySelector('.options textarea').value === 'Be brief.'")
+    page.get_by_role("button", name="Delete preset").click()
+    page.wait_for_selector(".presets option:text('None kept yet')", state="attached")
 
 
 def test_conversations_are_searched_renamed_and_deleted(visit: Any, pages: Any) -> None:
@@ -273,6 +324,9 @@ def test_nothing_that_was_written_is_executed(visit: Any, pages: Any) -> None:
     for fold in page.locator(".fold").all():
         fold.click()
     page.wait_for_function("n => document.querySelectorAll('.thought').length === n", arg=len(ATTACKS))
+    with pytest.raises(Exception, match="TrustedHTML"):
+        page.evaluate("document.body.innerHTML = '<b>text becomes markup in the sanitiser only</b>'")
+    opened.complaints.clear()
     page.wait_for_timeout(300)
     assert page.evaluate("window.pwned") is None
     strange = "img, iframe, object, embed, base, form:not(.composer), audio, video, animate, mglyph, style"
@@ -304,6 +358,7 @@ def test_markdown_and_formulas_become_elements(visit: Any, pages: Any, talks: Pa
     assert page.locator(".prose .math.display .katex-display").count() == 1
     assert page.locator(".prose table td").all_inner_texts() == ["1", "2"]
     assert page.locator(".code pre").inner_text().strip() == "print(1)"
+    assert page.locator(".code .hljs-built_in").inner_text() == "print"
     assert page.locator(".prose").inner_text().endswith("$5 and $x$")
 
 
@@ -322,10 +377,17 @@ def test_it_fits_a_phone(visit: Any, pages: Any, scheme: str) -> None:
 
 
 def test_the_page_of_runs_draws_a_run_and_keeps_up_with_it(visit: Any, pages: Any) -> None:
-    page = visit("/runs").page
+    opened = visit("/runs")
+    page = opened.page
     page.locator(".runs a", has_text="one").click()
     page.wait_for_selector("#samples .sample")
     assert page.locator("h1").inner_text() == "small"
     assert page.locator(".sample .answer pre").inner_text() == "b"
+    assert page.locator(".steps .where").inner_text() == "step 10"
+    page.get_by_label("previous step").click()
+    page.wait_for_selector(".steps .where:text('step 5')")
+    page.wait_for_selector("#samples .sample .answer")
+    asked = [url.partition("/samples?")[2] for url in opened.requests if "/samples?" in url]
+    assert asked == ["stage=grpo&step=10", "stage=grpo&step=5"], "a step is read when it is looked at"
     page.locator("nav").get_by_role("link", name="Chat").click()
     page.wait_for_selector(".welcome h1")

@@ -183,6 +183,86 @@ def test_searching_renaming_deleting_and_exporting(server: Any) -> None:
     assert server.get(f"/api/replies/{said['id']}/events").status_code == 404
 
 
+def test_a_models_turn_is_put_differently_beside_the_one_it_wrote(server: Any) -> None:
+    talk = make(server, max_tokens=4)
+    said = say(server, talk, "x")
+    drawn = finished(server, reply(server, talk, parent=said["id"])["id"])
+    put = {"role": "assistant", "parent": said["id"], "content": "It is", "thinking": "hm"}
+    edited = server.post(f"/api/conversations/{talk}/messages", put).json()
+    assert (edited["role"], edited["content"], edited["thinking"]) == ("assistant", "It is", "hm")
+    assert whole(server, talk)["leaf"] == edited["id"] != drawn["id"]
+    more = finished(server, reply(server, talk, goes_on=edited["id"])["id"])
+    assert more["content"].startswith("It is")
+    assert more["details"]["edited"] is True
+    for wrong in ({"parent": None}, {"parent": drawn["id"]}, {"role": "user"}, {"role": "system"}):
+        assert server.post(f"/api/conversations/{talk}/messages", put | wrong).status_code == 400
+
+
+def test_settings_are_kept_under_a_name(server: Any) -> None:
+    wanted = {"system": "Be brief.", "temperature": 0.5}
+    with server.client() as client:
+        assert client.put("/api/presets/terse ones", json=wanted).status_code == 200
+        assert client.put("/api/presets/terse ones", json=wanted | {"budget": 9}).status_code == 200
+        (kept,) = client.get("/api/presets").json()["presets"]
+        assert kept["name"] == "terse ones"
+        assert {**wanted, "budget": 9}.items() <= kept["settings"].items()
+        assert client.put("/api/presets/x", json={"temperature": 9}).status_code == 400
+        assert client.put("/api/presets/%20", json={}).status_code == 400
+        assert client.delete("/api/presets/terse ones").status_code == 204
+        assert client.delete("/api/presets/terse ones").status_code == 404
+
+
+def test_an_exported_conversation_is_taken_in_again_under_new_names(server: Any) -> None:
+    talk = make(server, max_tokens=4, temperature=0.5)
+    said = say(server, talk, "first")
+    for _ in range(2):
+        finished(server, reply(server, talk, parent=said["id"])["id"])
+    exported = server.get(f"/api/conversations/{talk}/export?form=json").json()
+    taken = server.post("/api/imports", exported)
+    assert taken.status_code == 201, taken.text
+    again, before = taken.json(), whole(server, talk)
+    assert again["id"] != talk
+    assert (again["title"], again["settings"]) == (before["title"], before["settings"])
+    kept = ("role", "content", "thinking", "finish", "created", "details")
+    assert [[one[key] for key in kept] for one in again["messages"]] == [
+        [one[key] for key in kept] for one in before["messages"]
+    ]
+    assert again["leaf"] == again["messages"][-1]["id"]
+    assert {one["parent"] for one in again["messages"][1:]} == {again["messages"][0]["id"]}
+    more = finished(server, reply(server, again["id"], parent=again["messages"][0]["id"])["id"])
+    assert more["finish"] in ("length", "stop")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"format": 2},
+        {"messages": []},
+        {"settings": {"temperature": 9}},
+        {"messages": [{"id": "a", "parent": "b", "role": "user", "content": "x", "created": 1.0}]},
+        {"messages": [{"id": "a", "parent": None, "role": "system", "content": "x", "created": 1.0}]},
+        {"messages": [{"id": "a", "parent": None, "role": "user", "content": "x", "created": 1.0}] * 2},
+        {
+            "messages": [
+                {
+                    "id": "a",
+                    "parent": None,
+                    "role": "user",
+                    "content": "x",
+                    "created": 1.0,
+                    "details": {"verdict": "?"},
+                }
+            ]
+        },
+    ],
+)
+def test_a_file_that_is_no_exported_conversation_is_refused(server: Any, wrong: Record) -> None:
+    message = {"id": "a", "parent": None, "role": "user", "content": "x", "created": 1.0}
+    kept = {"format": 1, "title": "t", "created": 1.0, "leaf": None, "settings": {}, "messages": [message]}
+    assert server.post("/api/imports", kept).status_code == 201
+    assert server.post("/api/imports", kept | wrong).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

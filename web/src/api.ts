@@ -1,6 +1,6 @@
 // Every request that the page makes. They go to where the page came from and nowhere else.
 
-import type { Conversation, Examples, Message, Model, ReplyEvent, Settings, Summary } from "./types";
+import type { Conversation, Examples, Message, Model, Preset, ReplyEvent, Settings, Summary } from "./types";
 
 /** What the server refused, in its own words. */
 export class Refused extends Error {
@@ -41,10 +41,16 @@ export const api = {
   remove: (id: string) => call<void>("DELETE", path(id)),
   say: (id: string, parent: string | null, content: string) =>
     call<Message>("POST", path(id, "/messages"), { parent, content }),
+  rewrite: (message: Message, content: string) => call<Message>("POST", path(message.conversation, "/messages"),
+    { role: "assistant", parent: message.parent, thinking: message.thinking, content }),
+  takeIn: (exported: unknown) => call<Conversation>("POST", "/api/imports", exported),
   reply: (id: string, asked: { parent: string } | { goes_on: string }) =>
     call<Message>("POST", path(id, "/replies"), asked),
   stop: (message: string) => call<Message>("POST", `/api/replies/${message}/stop`, {}),
   answerNow: (message: string) => call<unknown>("POST", `/api/replies/${message}/answer`, {}),
+  presets: () => call<{ presets: Preset[] }>("GET", "/api/presets").then((found) => found.presets),
+  keepPreset: ({ name, settings }: Preset) => call<Preset>("PUT", `/api/presets/${encodeURIComponent(name)}`, settings),
+  dropPreset: (name: string) => call<void>("DELETE", `/api/presets/${encodeURIComponent(name)}`),
   exported: (id: string, form: "json" | "markdown") => path(id, `/export?form=${form}`),
 };
 

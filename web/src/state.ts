@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { api, listen, Refused } from "./api";
 import { newestBelow, path, withMessage } from "./tree";
-import type { Conversation, Examples, Message, Model, Settings, Summary } from "./types";
+import type { Conversation, Examples, Message, Model, Preset, Settings, Summary } from "./types";
 
 const NOTHING: Settings = { model: null, system: "", effort: null, budget: null, temperature: null, max_tokens: null };
 
@@ -12,6 +12,7 @@ export const conversations = signal<Summary[]>([]);
 export const search = signal("");
 export const current = signal<Conversation | null>(null);
 export const settings = signal<Settings>(NOTHING);
+export const presets = signal<Preset[]>([]);
 export const examples = signal<Examples>({ task: null, examples: [] });
 export const trouble = signal<string | null>(null);
 export const busy = signal(false);
@@ -34,7 +35,7 @@ async function attempt(work: () => Promise<void>): Promise<void> {
 export async function start(): Promise<void> {
   addEventListener("hashchange", () => void openAddressed());
   await attempt(async () => {
-    [models.value, runs.value] = await Promise.all([api.models(), api.hasRuns()]);
+    [models.value, runs.value, presets.value] = await Promise.all([api.models(), api.hasRuns(), api.presets()]);
     await Promise.all([refreshList(), openAddressed()]);
     await refreshExamples();
   });
@@ -134,6 +135,12 @@ export async function say(content: string, parent?: string | null): Promise<void
   busy.value = false;
 }
 
+/** A model's turn as one would have it, on a branch of its own; what is said next stands below it. */
+export const rewrite = (message: Message, content: string): Promise<void> => attempt(async () => {
+  const edited = await api.rewrite(message, content);
+  if (current.value) current.value = { ...withMessage(current.value, edited), leaf: edited.id };
+});
+
 export const regenerate = (message: Message): Promise<void> => attempt(async () => {
   if (current.value && message.parent !== null) await reply(current.value, { parent: message.parent });
 });
@@ -167,6 +174,15 @@ export const rename = (id: string, title: string): Promise<void> => attempt(asyn
   await refreshList();
 });
 
+/** Open a conversation from a file that was exported as JSON. */
+export const takeIn = (file: File): Promise<void> => attempt(async () => {
+  const exported: unknown = await file.text().then(JSON.parse).catch(() => null);
+  if (exported === null) throw new Refused(400, `${file.name} is not a conversation that was exported as JSON.`);
+  const conversation = await api.takeIn(exported);
+  await refreshList();
+  location.hash = `#/c/${conversation.id}`;
+});
+
 export const remove = (id: string): Promise<void> => attempt(async () => {
   await api.remove(id);
   if (current.value?.id === id) newConversation();
@@ -177,6 +193,20 @@ export const change = (changed: Partial<Settings>): Promise<void> => attempt(asy
   settings.value = { ...settings.value, ...changed };
   if (current.value) await api.change(current.value.id, { settings: settings.value });
   if ("model" in changed) await refreshExamples();
+});
+
+/** Take the settings of a preset. A model that is not served any more is left out. */
+export const takePreset = ({ settings: kept }: Preset): Promise<void> =>
+  change({ ...NOTHING, ...kept, model: models.value.some(({ id }) => id === kept.model) ? kept.model : null });
+
+export const keepPreset = (name: string): Promise<void> => attempt(async () => {
+  await api.keepPreset({ name, settings: settings.value });
+  presets.value = await api.presets();
+});
+
+export const dropPreset = (name: string): Promise<void> => attempt(async () => {
+  await api.dropPreset(name);
+  presets.value = await api.presets();
 });
 
 /** The reply that is being written on the branch that is looked at. */

@@ -12,6 +12,12 @@ export interface Settings {
   max_tokens: number | null;
 }
 
+/** Settings under a name, to be taken for any conversation. */
+export interface Preset {
+  name: string;
+  settings: Settings;
+}
+
 export interface Details {
   model?: string;
   prompt_tokens?: number;
@@ -24,6 +30,8 @@ export interface Details {
   context?: number;
   thought_ended?: "budget" | "loop" | "asked";
   verdict?: "right" | "wrong" | "unscored";
+  /** A model's turn as a person would have it. */
+  edited?: boolean;
   error?: string;
 }
 

@@ -3,9 +3,11 @@
 
 import DOMPurify from "dompurify";
 import MarkdownIt, { type Env } from "markdown-it";
+import { coloured } from "./code";
 import { drawMath, withMath } from "./math";
 
-const md = new MarkdownIt({ html: false, linkify: true, typographer: false, breaks: false });
+const md = new MarkdownIt({ html: false, linkify: true, typographer: false, breaks: false,
+  highlight: coloured });
 md.use(withMath);
 md.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 md.renderer.rules["image"] = (tokens, index) => md.utils.escapeHtml(`[picture: ${tokens[index]?.content ?? ""}]`);

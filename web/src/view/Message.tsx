@@ -2,7 +2,7 @@
 
 import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
-import { answer, goOn, lookAt, regenerate, say } from "../state";
+import { answer, goOn, lookAt, regenerate, rewrite, say } from "../state";
 import { copy } from "../text/markdown";
 import { plain, rate, seconds } from "../text/words";
 import type { Message as Turn } from "../types";
@@ -25,10 +25,11 @@ export const Message = memo((props: Props) => (
 function Asked({ message, others, isLast }: Props) {
   const [editing, edit] = useState(false);
   if (editing) {
-    return <Editor text={message.content} cancel={() => edit(false)} save={(text) => {
-      edit(false);
-      void say(text, message.parent);
-    }} />;
+    return <Editor text={message.content} of="asked" label="Edit your message" act="Ask again" cancel={() => edit(false)}
+      save={(text) => {
+        edit(false);
+        void say(text, message.parent);
+      }} />;
   }
   return (
     <article class="turn asked" aria-label="You">
@@ -44,7 +45,15 @@ function Asked({ message, others, isLast }: Props) {
 }
 
 function Replied({ message, others }: Props) {
+  const [editing, edit] = useState(false);
   const open = message.live !== undefined;
+  if (editing) {
+    return <Editor text={message.content} of="replied" label="Edit the model's answer" act="Keep" cancel={() => edit(false)}
+      save={(text) => {
+        edit(false);
+        void rewrite(message, text);
+      }} />;
+  }
   const cut = message.finish === "length" || message.finish === "stopped" || message.finish === "interrupted";
   return (
     <article class="turn replied" aria-label="Model" aria-busy={open}>
@@ -56,8 +65,9 @@ function Replied({ message, others }: Props) {
         <div class="tools">
           <Branches message={message} others={others} />
           {message.content && <Copy text={message.content} />}
+          <button type="button" onClick={() => edit(true)}>Edit</button>
           <button type="button" onClick={() => void regenerate(message)}>Regenerate</button>
-          {cut && <button type="button" class="strong" onClick={() => void goOn(message)}>Continue</button>}
+          {(cut || message.details.edited) && <button type="button" class="strong" onClick={() => void goOn(message)}>Continue</button>}
         </div>
       )}
       <Numbers message={message} />
@@ -108,6 +118,7 @@ function Numbers({ message: { details } }: { message: Turn }) {
     details.first_seconds === undefined ? null : `first after ${seconds(details.first_seconds)}`,
     details.context ? `${plain(used)} of ${plain(details.context)} context` : null,
     details.model ?? null,
+    details.edited ? "edited by you" : null,
   ];
   return <p class="numbers">{parts.filter(Boolean).join(" · ")}</p>;
 }

@@ -2,6 +2,7 @@
 
 import { change, models, settings } from "../state";
 import type { Effort, Settings } from "../types";
+import { Presets } from "./Presets";
 
 const EFFORTS: [Effort | "", string][] = [["", "As it likes"], ["none", "No thinking"], ["minimal", "Minimal"], ["low", "Low"],
   ["medium", "Medium"], ["high", "High"], ["max", "No bound"]];
@@ -37,6 +38,7 @@ export function Options() {
       <label class="wide">System prompt
         <textarea rows={4} value={now.system} onChange={(event) => void change({ system: event.currentTarget.value })} />
       </label>
+      <Presets />
     </div>
   );
 }

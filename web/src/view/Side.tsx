@@ -1,8 +1,8 @@
-// The conversations: newest first, searched as one types, renamed, exported, deleted.
+// The conversations: newest first, searched as one types, renamed, exported, imported, deleted.
 
 import { useState } from "preact/hooks";
 import { api } from "../api";
-import { conversations, current, newConversation, refreshList, remove, rename, search } from "../state";
+import { conversations, current, newConversation, refreshList, remove, rename, search, takeIn } from "../state";
 import { day } from "../text/words";
 import type { Summary } from "../types";
 
@@ -15,6 +15,13 @@ export function Side({ close }: { close: () => void }) {
         <button type="button" class="new" onClick={() => { newConversation(); close(); }}>New conversation</button>
         <input id="search" type="search" placeholder="Search" aria-label="Search conversations" value={search.value}
           onInput={(event) => { search.value = event.currentTarget.value; void refreshList(); }} />
+        <label class="import">Import a conversation
+          <input type="file" accept=".json,application/json" onChange={({ currentTarget: field }) => {
+            const file = field.files?.[0];
+            field.value = "";
+            if (file) void takeIn(file).then(close);
+          }} />
+        </label>
       </div>
       <ul class="list">
         {conversations.value.map((one) => {
