@@ -46,7 +46,7 @@ def remaining(run: RunFiles, cost: Record) -> Record | None:
 
     None where no stage is running, or none of its steps is done. Stages that have not begun are in nobody's books.
     """
-    stage = run.status.get("stage")
+    stage = str(run.status.get("stage"))
     place = table(table(run.status.get("stages")).get(stage))
     done, steps = number(place.get("step")), number(place.get("steps"))
     spent = next((row for row in cost.get("by_stage", []) if row["name"] == stage), None)

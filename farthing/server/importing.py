@@ -64,7 +64,7 @@ def renamed(kept: KeptConversation) -> tuple[list[Record], str]:
     Raises ApiError 400 where a message answers one that does not stand before it.
     """
     names: dict[str, str] = {}
-    messages = []
+    messages: list[Record] = []
     for message in kept.messages:
         if message.id in names:
             raise invalid("messages: two of them have the same id", "messages")
@@ -80,4 +80,4 @@ def renamed(kept: KeptConversation) -> tuple[list[Record], str]:
                 "details": message.details.model_dump(exclude_none=True),
             }
         )
-    return messages, names.get(kept.leaf or "", messages[-1]["id"])
+    return messages, names.get(kept.leaf or "", names[kept.messages[-1].id])
