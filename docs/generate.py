@@ -25,6 +25,7 @@ from farthing.cli.main import COMMANDS, GROUPS
 from farthing.config import to_toml
 from farthing.server.limits import Limits
 from farthing.stages.config.base import LoraTable
+from farthing.stages.config.foreign import FOREIGN
 from farthing.stages.config.guards import GuardConfig
 from farthing.stages.config.sft import ConversationsConfig
 from farthing.stages.kinds import KINDS
@@ -141,6 +142,17 @@ def preset_reference() -> str:
     return "\n" + table(("algorithm", "sets"), rows)
 
 
+def foreign_reference() -> str:
+    """What other libraries call each key, in the order in which the table has them."""
+    called: dict[tuple[str, ...], list[str]] = {}
+    for name, ours in FOREIGN.items():
+        called.setdefault(ours, []).append(f"`{name}`")
+    rows: list[tuple[object, ...]] = [
+        (", ".join(f"`{key}`" for key in ours), ", ".join(names)) for ours, names in called.items()
+    ]
+    return "\n" + table(("here", "elsewhere"), rows)
+
+
 def type_name(annotation: Any) -> str:
     """A type as a person would write it: `int`, `"adamw" or "muon"`, `list of float`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -200,7 +212,11 @@ def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should read now."""
     parts = {
         DOCS / "cli.md": {"commands": command_reference()},
-        DOCS / "recipes-reference.md": {"tables": recipe_reference(), "presets": preset_reference()},
+        DOCS / "recipes-reference.md": {
+            "tables": recipe_reference(),
+            "presets": preset_reference(),
+            "foreign": foreign_reference(),
+        },
         DOCS / "serving.md": {"limits": serving_limits()},
     }
     return {path: fill(path.read_text(encoding="utf-8"), found) for path, found in parts.items()}

@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -26,8 +26,10 @@ class Strict(BaseModel):
     """The base of every configuration: unknown keys refused, values never coerced between types, immutable.
 
     A whole number is accepted where a float is asked for; a string, a boolean or a float never becomes an
-    integer. NaN and infinity are refused.
+    integer. NaN and infinity are refused. FOREIGN: what other libraries call its keys.
     """
+
+    FOREIGN: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
@@ -119,7 +121,7 @@ def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
     """One pydantic complaint as words for a person."""
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return unknown(key, _fields_at(model, detail["loc"][:-1]), "key")
+        return _unknown_key(key, _model_at(model, detail["loc"][:-1]))
     if detail["type"] == "missing":
         return f'missing key "{key}"'
     message = re.sub(r"^(Value error, |Input )", "", detail["msg"])
@@ -133,15 +135,32 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """The known keys of the sub-model that `loc` leads to; empty where that cannot be told."""
+def _unknown_key(key: str, model: type[BaseModel] | None) -> str:
+    """A key that the model lacks: what it is called here, where another library calls it so, else the nearest."""
+    if model is None:
+        return unknown(key, (), "key")
+    meant = getattr(model, "FOREIGN", {}).get(key.rpartition(".")[2], ())
+    ours = [name for name in meant if name in model.model_fields]
+    if not ours:
+        return unknown(key, model.model_fields, "key")
+    words = " and ".join(f"{name} ({_described(model, name)})" for name in ours)
+    return f'unknown key "{key}"; here it is {words}'
+
+
+def _described(model: type[BaseModel], name: str) -> str:
+    about = model.model_fields[name].description or ""
+    return about[:1].lower() + about[1:].rstrip(".")
+
+
+def _model_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel] | None:
+    """The sub-model that `loc` leads to; None where that cannot be told."""
     for part in loc:
         field = model.model_fields.get(str(part))
         inner = _models_in(field.annotation) if field else []
         if len(inner) != 1:
-            return []
+            return None
         model = inner[0]
-    return list(model.model_fields)
+    return model
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

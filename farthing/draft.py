@@ -5,7 +5,6 @@ Nothing is trained and nothing is loaded; the file's first rows and the model's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,14 +14,11 @@ from farthing.errors import DataError
 from farthing.models.arithmetic import parameters
 from farthing.models.config import ModelConfig
 from farthing.models.sources import local_directory, read_config, read_config_json
-from farthing.tasks.rows import Row, is_held_out, read_rows
+from farthing.tasks.rows import USUAL, Row, is_held_out, read_rows
 from farthing.tasks.verifiers.language import LANGUAGES
 from farthing.tasks.verifiers.numeric import find_number
 
 ROWS = 500  # read to find out what the answers are
-QUESTIONS = ("question", "problem", "prompt", "input", "instruction", "pergunta", "pregunta", "问题")
-ANSWERS = ("answer", "solution", "output", "response", "target", "label", "resposta", "respuesta", "答案")
-CHOICES = ("choices", "options")
 SMALL = 100e6  # parameters; below, a model learns with far larger steps
 
 PROMPTS = {
@@ -69,12 +65,9 @@ def look(path: Path, named: dict[str, str]) -> Data:
     rows = list(islice(read_rows(path), ROWS))
     if not rows:
         raise DataError(f"{path}: no rows in it")
-    columns = {
-        "question": _column(rows[0], "question", QUESTIONS, named),
-        "answer": _column(rows[0], "answer", ANSWERS, named),
-    }
+    columns = {what: _column(rows[0], what, named) for what in ("question", "answer")}
     choices = next(
-        (column for column in CHOICES if isinstance(rows[0].values.get(column), list | dict)), None
+        (column for column in USUAL["choices"] if isinstance(rows[0].values.get(column), list | dict)), None
     )
     if choices is not None:
         return Data(len(rows), columns | {"choices": choices}, "choice", "each row lists its choices")
@@ -101,12 +94,12 @@ def _check_split(path: Path, found: Data) -> None:
         )
 
 
-def _column(row: Row, what: str, usual: Sequence[str], named: dict[str, str]) -> str:
+def _column(row: Row, what: str, named: dict[str, str]) -> str:
     if what in named:
         if named[what] not in row.values:
             raise DataError(f"{row.place}: --{what}: {unknown(named[what], row.values, 'column')}")
         return named[what]
-    found = next((column for column in usual if column in row.values), None)
+    found = next((column for column in USUAL[what] if column in row.values), None)
     if found is None:
         raise DataError(
             f"{row.place}: no column looks like the {what}; name it with --{what} COLUMN (there are: "

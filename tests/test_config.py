@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,9 @@ from farthing.errors import RecipeError, UserError
 
 
 class Inner(Strict):
-    width: int = Field(4, ge=1)
+    FOREIGN: ClassVar[dict[str, tuple[str, ...]]] = {"breadth": ("width",), "size": ("width", "height")}
+
+    width: int = Field(4, ge=1, description="How wide it is.")
 
 
 class Outer(Strict):
@@ -29,6 +31,9 @@ class Outer(Strict):
     [
         ({"rats": 1}, 'here: unknown key "rats"; did you mean "rate"?'),
         ({"inner": {"widht": 1}}, 'here: unknown key "inner.widht"; did you mean "width"?'),
+        ({"inner": {"breadth": 1}}, 'here: unknown key "inner.breadth"; here it is width (how wide it is)'),
+        ({"inner": {"size": 1}}, 'here: unknown key "inner.size"; here it is width (how wide it is)'),
+        ({"breadth": 1}, 'here: unknown key "breadth"; known: deep, inner, name, rate'),
         ({"qqq": 1}, 'here: unknown key "qqq"; known: deep, inner, name, rate'),
         ({"inner": {"width": 0}}, "here: inner.width = 0: should be greater than or equal to 1"),
         ({"rate": "fast"}, 'here: rate = "fast": should be a valid number'),

@@ -16,6 +16,32 @@ from farthing.tasks.verifiers.choice import LETTERS
 from farthing.tasks.verifiers.exact import normalise
 
 _SPLIT_SHARE = 2**32
+USUAL: dict[str, tuple[str, ...]] = {
+    "question": (
+        "question",
+        "problem",
+        "prompt",
+        "query",
+        "input",
+        "instruction",
+        "pergunta",
+        "pregunta",
+        "问题",
+    ),
+    "answer": (
+        "answer",
+        "solution",
+        "output",
+        "response",
+        "target",
+        "label",
+        "resposta",
+        "respuesta",
+        "答案",
+    ),
+    "choices": ("choices", "options"),
+}
+"""What columns are called in most data sets, the surest name first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +90,17 @@ def _missing(row: Row, column: str, what: str) -> str:
     if column in row.values:
         shown = json.dumps(row.values[column], ensure_ascii=False)[:40]
         return f'column "{column}" holds {shown}'
-    close = nearest(column, row.values)
-    known = f'did you mean columns.{what} = "{close}"?' if close else f"the row has: {', '.join(row.values)}"
+    meant = _meant(row, column, what)
+    known = f'did you mean columns.{what} = "{meant}"?' if meant else f"the row has: {', '.join(row.values)}"
     return f'there is no column "{column}"; {known}'
+
+
+def _meant(row: Row, column: str, what: str) -> str | None:
+    """The column of the row that was probably meant: for a usual name another usual one, for any other the nearest."""
+    usual = [name for name in USUAL[what] if name in row.values]
+    close = nearest(column, row.values)
+    ordered = [*usual, close] if column in USUAL[what] else [close, *usual]
+    return next(filter(None, ordered), None)
 
 
 def to_problem(
@@ -91,7 +125,9 @@ def to_problem(
 
 def _choices(row: Row, column: str) -> list[str]:
     """The options: a list of texts, or ARC's {"text": [...], "label": [...]}."""
-    value = row.values.get(column)
+    if column not in row.values:
+        raise DataError(f"{row.place}: no choices: {_missing(row, column, 'choices')}")
+    value = row.values[column]
     if isinstance(value, dict):
         value = value.get("text")
     if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):

@@ -1,5 +1,6 @@
 """What stages can be told: presets under explicit keys, bounds, and what is refused with its reason."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from farthing.errors import UserError
 from farthing.stages.config.base import StageConfig
 from farthing.stages.config.distill import DistillConfig
 from farthing.stages.config.evaluate import EvaluateConfig
+from farthing.stages.config.foreign import FOREIGN
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.pretrain import PretrainConfig
 from farthing.stages.config.sft import SftConfig
@@ -97,6 +99,33 @@ def test_what_cannot_learn_is_refused_with_its_reason(keys: dict[str, Any], expe
         grpo(**keys)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_names_of_other_libraries_are_answered_with_ours(name: str) -> None:
+    keys = [key for key in FOREIGN[name] if key in GrpoConfig.model_fields]
+    assert keys and name not in GrpoConfig.model_fields
+    with pytest.raises(UserError) as caught:
+        grpo(**{name: 1})
+    assert f'unknown key "{name}"; here it is {keys[0]} (' in str(caught.value)
+    assert all(key in str(caught.value) for key in keys) and "\n" not in str(caught.value)
+
+
+def test_a_stage_is_told_of_no_key_that_it_lacks() -> None:
+    with pytest.raises(UserError, match=r"here it is epochs \(.*\) and steps"):
+        parse(SftConfig, {"data": [{"path": "x"}], "num_train_epochs": 1}, "here")
+    with pytest.raises(UserError) as caught:
+        parse(SftConfig, {"data": [{"path": "x"}], "num_generations": 1}, "here")
+    assert "samples_per_prompt" not in str(caught.value)
+
+
+def test_the_names_of_trl_are_trls() -> None:
+    config = pytest.importorskip("trl", reason="TRL is not installed").GRPOConfig
+    fields = {field.name for field in dataclasses.fields(config)}
+    named = {"num_generations", "beta", "max_completion_length", "per_device_train_batch_size", "num_iterations",
+             "gradient_accumulation_steps", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "learning_rate",
+             "steps_per_generation", "generation_batch_size", "importance_sampling_level", "max_grad_norm"}  # fmt: skip
+    assert named <= fields and named <= set(FOREIGN)
 
 
 @given(st.sampled_from([one for one in CONFIGS.values() if one is not StudentConfig]), st.data())

@@ -88,6 +88,28 @@ def test_bad_rows_are_named_by_file_and_line(tmp_path: Path, rows: list, words: 
 
 
 @pytest.mark.parametrize(
+    ("columns", "row", "meant"),
+    [
+        ({}, {"problem": "a", "solution": "1"}, 'columns.question = "problem"'),
+        ({"question": "problem"}, {"problem": "a", "solution": "1"}, 'columns.answer = "solution"'),
+        ({"question": "qestion"}, {"prompt": "x", "question": "a", "answer": "1"}, 'columns.question = "question"'),
+        ({"question": "Promt"}, {"prompt": "x", "question": "a", "answer": "1"}, 'columns.question = "prompt"'),
+        ({"answer": "gold"}, {"question": "a", "label": "1"}, 'columns.answer = "label"'),
+        ({"choices": "choices"}, {"question": "a", "answer": "1", "options": ["x"]}, 'columns.choices = "options"'),
+        ({}, {"text": "a", "y": "1"}, "the row has: text, y"),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_not_there_names_the_one_that_was_meant(
+    tmp_path: Path, columns: dict, row: dict, meant: str
+) -> None:
+    """A usual name stands for another usual one, however they are spelt; a misspelt name for the nearest."""
+    path = write(tmp_path / "rows.jsonl", [row])
+    with pytest.raises(DataError) as caught:
+        tasks.load("jsonl", path=path, columns=columns)
+    assert str(caught.value).startswith(f"{path}:1: no ") and meant in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"path": "no/such.jsonl"}, "no such file"),
@@ -227,7 +249,7 @@ def test_multiple_choice_by_path(tmp_path: Path) -> None:
         ({"choices": ["x", "y"], "answer": 2}, "not among the choices 0 to 1"),
         ({"choices": ["x", "y"], "answer": "z"}, "none of the choices"),
         ({"choices": ["x"], "answer": 0}, "2 to 10 choices"),
-        ({"answer": 0}, "2 to 10 choices"),
+        ({"answer": 0}, "no choices: there is no column"),
         ({"choices": ["x", "y"]}, "no answer"),
     ],
 )

@@ -4,11 +4,13 @@ A class's EXTENDABLE names the keys that may grow when a run is continued; every
 another run. Nothing that reaches the weights may depend on the final number of steps of a class that lists it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from farthing.config import Strict
+from farthing.stages.config.foreign import FOREIGN
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,6 +25,7 @@ class StageConfig(Strict):
     """The base of all stage configurations."""
 
     EXTENDABLE: ClassVar[frozenset[str]] = frozenset()
+    FOREIGN: ClassVar[Mapping[str, tuple[str, ...]]] = FOREIGN
 
     @property
     def reads(self) -> list[str]:

@@ -1,0 +1,68 @@
+"""What other libraries call the keys of our stages, so that a recipe written from habit is mended at once.
+
+A name is answered with the key or keys to write instead, where the stage has them. Sources: TRL's GRPOConfig with
+transformers' TrainingArguments, verl's ppo_trainer.yaml, OpenRLHF's and prime-rl's options.
+"""
+
+FOREIGN: dict[str, tuple[str, ...]] = {
+    # How much is sampled. TRL and prime-rl count completions, verl and OpenRLHF prompts; here both factors have a name.
+    "num_generations": ("samples_per_prompt",),
+    "rollouts_per_example": ("samples_per_prompt",),
+    "n_samples_per_prompt": ("samples_per_prompt",),
+    "n": ("samples_per_prompt",),
+    "per_device_train_batch_size": ("prompts_per_step", "samples_per_prompt"),
+    "generation_batch_size": ("prompts_per_step", "samples_per_prompt"),
+    "batch_size": ("prompts_per_step", "samples_per_prompt"),
+    "train_batch_size": ("prompts_per_step",),
+    "rollout_batch_size": ("prompts_per_step",),
+    "max_completion_length": ("max_new_tokens",),
+    "max_response_length": ("max_new_tokens",),
+    "generate_max_len": ("max_new_tokens",),
+    "max_tokens": ("max_new_tokens",),
+    # How it is cut up: into updates, which changes what is learnt, and into micro-batches, which does not.
+    "num_iterations": ("updates_per_rollout",),
+    "ppo_epochs": ("updates_per_rollout",),
+    "ppo_mini_batch_size": ("updates_per_rollout",),
+    "steps_per_generation": ("updates_per_rollout", "microbatch_tokens"),
+    "gradient_accumulation_steps": ("microbatch_tokens",),
+    "micro_train_batch_size": ("microbatch_tokens",),
+    "ppo_micro_batch_size_per_gpu": ("microbatch_tokens",),
+    "ppo_max_token_len_per_gpu": ("microbatch_tokens",),
+    # The loss.
+    "loss_type": ("algorithm", "loss_reduction"),
+    "adv_estimator": ("algorithm", "advantage"),
+    "loss_agg_mode": ("loss_reduction",),
+    "scale_rewards": ("advantage",),
+    "importance_sampling_level": ("ratio_level",),
+    "epsilon": ("clip_low", "clip_high"),
+    "epsilon_high": ("clip_high",),
+    "clip_ratio": ("clip_low", "clip_high"),
+    "clip_ratio_low": ("clip_low",),
+    "clip_ratio_high": ("clip_high",),
+    "eps_clip": ("clip_low", "clip_high"),
+    "beta": ("kl_coef",),
+    "kl_loss_coef": ("kl_coef",),
+    "init_kl_coef": ("kl_coef",),
+    "ref_model_sync_steps": ("reference_every",),
+    "vllm_importance_sampling_mode": ("importance_sampling",),
+    "vllm_importance_sampling_clip_max": ("importance_cap",),
+    "reward_weights": ("rewards",),
+    # The optimizer and the run.
+    "learning_rate": ("lr",),
+    "actor_learning_rate": ("lr",),
+    "optim": ("optimizer",),
+    "max_grad_norm": ("clip_norm",),
+    "grad_clip": ("clip_norm",),
+    "warmup_ratio": ("warmup_steps",),
+    "bf16": ("dtype",),
+    "max_steps": ("steps",),
+    "total_training_steps": ("steps",),
+    "num_train_epochs": ("epochs", "steps"),
+    "save_steps": ("checkpoint_every",),
+    "save_freq": ("checkpoint_every",),
+    "save_total_limit": ("keep_checkpoints",),
+    "eval_steps": ("eval_every",),
+    "test_freq": ("eval_every",),
+    "peft_config": ("lora",),
+    "lora_rank": ("lora",),
+}
