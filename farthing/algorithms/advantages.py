@@ -1,7 +1,8 @@
 """Group-relative advantages: how much better a sample was than the others of its prompt. Plain floats, no torch.
 
 A group is the list of rewards of one prompt's samples; None stands for "could not be scored": it takes no part in the
-statistics and gets advantage 0.
+statistics and gets advantage 0. In a dead group every advantage is exactly 0, so that leaving it out changes nothing;
+the mean of equal rewards may be off in its last bit.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ Rewards = Sequence[float | None]
 
 def zscore(rewards: Rewards, epsilon: float = 1e-4) -> list[float]:
     """(r - mean) / (std + epsilon), Bessel-corrected std: GRPO (DeepSeekMath, arXiv 2402.03300, section 4.1.2)."""
-    scored = _scored(rewards)
-    if len(scored) < 2:
+    if is_dead(rewards):
         return [0.0] * len(rewards)
+    scored = _scored(rewards)
     mean = math.fsum(scored) / len(scored)
     variance = math.fsum((reward - mean) ** 2 for reward in scored) / (len(scored) - 1)
     return [0.0 if r is None else (r - mean) / (math.sqrt(variance) + epsilon) for r in rewards]
@@ -24,18 +25,18 @@ def zscore(rewards: Rewards, epsilon: float = 1e-4) -> list[float]:
 
 def mean_only(rewards: Rewards) -> list[float]:
     """r - mean: Dr. GRPO leaves the division by the standard deviation out (arXiv 2503.20783, section 3.1)."""
-    scored = _scored(rewards)
-    if len(scored) < 2:
+    if is_dead(rewards):
         return [0.0] * len(rewards)
+    scored = _scored(rewards)
     mean = math.fsum(scored) / len(scored)
     return [0.0 if r is None else r - mean for r in rewards]
 
 
 def leave_one_out(rewards: Rewards) -> list[float]:
     """r - mean of the others = n/(n-1) (r - mean): RLOO (arXiv 2402.14740, equation 7)."""
-    scored = _scored(rewards)
-    if len(scored) < 2:
+    if is_dead(rewards):
         return [0.0] * len(rewards)
+    scored = _scored(rewards)
     scale = len(scored) / (len(scored) - 1)
     return [advantage * scale for advantage in mean_only(rewards)]
 

@@ -180,8 +180,11 @@ class LocalLearner:
         # Before clipping, which would spread one infinity over every parameter.
         if not math.isfinite(grad_norm) or not math.isfinite(totals["loss"]):
             raise self._failure(totals["loss"], grad_norm)
-        torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip_norm, norm)
-        self.optimizers.step(lr_scale)
+        if grad_norm > 0.0:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip_norm, norm)
+            self.optimizers.step(lr_scale)
+        else:  # momentum would move the weights; a batch that teaches nothing does what an empty one does
+            self.model.zero_grad(set_to_none=True)
         routing = balance(self.model, self.settings.bias_update_speed)
         self.model.publish(self.compute_dtype)
         count = totals.pop("trained_tokens")

@@ -56,7 +56,13 @@ def test_a_group_is_dead_exactly_when_no_advantage_differs_from_zero(group: Rewa
     values = scored(group)
     assert is_dead(group) == (len(set(values)) < 2)
     if is_dead(group):
-        assert all(abs(a) < 1e-9 for function in ADVANTAGES.values() for a in function(group))
+        assert not any(a for function in ADVANTAGES.values() for a in function(group))
+
+
+@functions
+def test_a_dead_group_is_exactly_zero_where_its_mean_is_not_its_reward(name: str) -> None:
+    assert math.fsum([0.1] * 3) / 3 != 0.1
+    assert ADVANTAGES[name]([0.1] * 3) == [0.0] * 3
 
 
 @pytest.mark.parametrize("group", [[], [None], [None, None], [3.0], [None, 2.0, None]])

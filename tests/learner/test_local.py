@@ -4,6 +4,7 @@ continuation from what was saved."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,20 @@ def test_the_loss_falls(optimizer: str, build: Build, samples_of: Samples) -> No
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_an_empty_batch_changes_nothing_and_says_so(build: Build, samples_of: Samples) -> None:
-    """Not even what momentum would: the next step is the one it would have been."""
-    first, second = (LocalLearner(build(), OptimSettings(optimizer="muon")) for _ in range(2))
+@pytest.mark.parametrize("left_out", [True, False])
+def test_a_batch_that_teaches_nothing_changes_nothing_and_says_so(
+    left_out: bool, build: Build, samples_of: Samples
+) -> None:
+    """Not even what momentum and decay would, whether its samples are left out or there: the next step is the one it
+    would have been."""
+    settings = OptimSettings(optimizer="muon", weight_decay=0.1)
+    first, second = (LocalLearner(build(), settings) for _ in range(2))
     for learner in (first, second):
         learner.step(samples_of(), supervised)
     before = weights(first.model)
-    assert first.step([], supervised) == {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
+    batch = [] if left_out else [replace(sample, weight=0.0) for sample in samples_of()]
+    metrics = first.step(batch, supervised)
+    assert (metrics["loss"], metrics["grad_norm"], metrics["trained_tokens"] == 0) == (0.0, 0.0, left_out)
     assert all(torch.equal(before[name], value) for name, value in weights(first.model).items())
     for learner in (first, second):
         learner.step(samples_of(1), supervised)
