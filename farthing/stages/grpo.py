@@ -39,16 +39,23 @@ from farthing.tasks.task import Problem, Score
 def run(context: Context) -> dict[str, str]:
     """Learn for `steps` steps, from the last checkpoint if there is one; writes model/."""
     config = context.of(GrpoConfig)
-    is_done = False
-    while not is_done:
-        paced = slowed(context, config)
-        rl = Policy.start(context, paced)
-        try:
-            learn(context, paced, rl)
-            is_done = True
-        except Derailed as trouble:
-            go_back(context, config, trouble, rl.step)
+    rl = None
+    while rl is None:
+        rl = attempt(context, config)
     return context.save_model(rl.learner.model, rl.tokenizer, max_new_tokens=config.max_new_tokens)
+
+
+def attempt(context: Context, config: GrpoConfig) -> Policy | None:
+    """The stage from where it is to its end; None where it had to go back. A new attempt begins when the weights and
+    the optimizer of this one are gone: there may be no room for both."""
+    paced = slowed(context, config)
+    rl = Policy.start(context, paced)
+    try:
+        learn(context, paced, rl)
+    except Derailed as trouble:
+        go_back(context, config, trouble, rl.step)
+        return None
+    return rl
 
 
 def learn(context: Context, config: GrpoConfig, rl: Policy) -> None:

@@ -54,6 +54,10 @@ def surrogate(config: GrpoConfig, tokens: Tokens, old: Tensor) -> tuple[Tensor, 
 
 @torch.no_grad()
 def mismatch(tokens: Tokens) -> dict[str, Tensor]:
-    """How far the policy that learns is from the one that sampled: k3 estimate of the divergence, and the ratio."""
-    gap = tokens.rollout_logprobs - tokens.logprobs
-    return {"mismatch/kl": torch.exp(-gap) - 1 + gap, "mismatch/ratio_max": torch.exp(gap.abs())}
+    """How far the policy that learns is from the one that sampled: KL(sampler || learner) in nats per token, and the
+    ratio, whichever way it is above 1; both [M]."""
+    gap = tokens.logprobs - tokens.rollout_logprobs
+    return {
+        "mismatch/kl": k3(tokens.rollout_logprobs, tokens.logprobs),
+        "mismatch/ratio_max": torch.exp(gap.abs()),
+    }

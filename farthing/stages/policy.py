@@ -45,14 +45,15 @@ class Policy:
 
     @classmethod
     def start(cls, context: Context, config: GrpoConfig) -> Policy:
+        """The policy as the stage's newest checkpoint has it; without one, as the stage begins."""
         model, tokenizer = model_to_learn(context, config)
         dtype = context.compute_dtype(config.dtype)
         settings = optim_settings(config)
         reference = None
         if config.kl_coef > 0:
-            frozen, _ = model_to_learn(context, config)
-            judge = LocalLearner(frozen, settings, compute_dtype=dtype, temperature=config.temperature)
-            reference = Reference(judge, config.reference_every)
+            first, _ = model_to_learn(context, config)
+            unmoved = LocalLearner(first, settings, compute_dtype=dtype, temperature=config.temperature)
+            reference = Reference(unmoved, config.reference_every)
         learner = LocalLearner(
             model,
             settings,
@@ -69,6 +70,7 @@ class Policy:
         return policy
 
     def resume(self, context: Context) -> None:
+        """Put back the newest checkpoint, and drop what was logged after it."""
         saved = self.checkpoints.latest()
         if saved is not None:
             self.learner.load_state(saved.tensors, saved.step)
@@ -121,9 +123,11 @@ class Policy:
         return batches
 
     def evaluate(self, context: Context, config: GrpoConfig) -> dict[str, float]:
+        """A quick look at held-out problems, as metrics."""
         return glance(context, config, self.engine, self.tokenizer, self.step)
 
     def save(self, context: Context) -> None:
+        """Write the checkpoint of this step; the scores that led to it need no journal any more."""
         with context.ledger.phase(context.name, "checkpoint", self.step):
             reference = self.reference.state() if self.reference is not None else {}
             state = {"tokens_seen": self.tokens_seen, "curriculum": self.curriculum.state()}
