@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 MODELS = ("pretrain", "zero", "cold_sft", "reason", "sft", "final_rl")
+STUDENTS = ("student_base", "student_distill", "student_sft")
 
 
 def main() -> None:
     run = Path(sys.argv[1])
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     found = summary["evaluations"]
-    assert tuple(found) == MODELS, f"evaluated: {', '.join(found)}"
+    assert tuple(found) == MODELS + STUDENTS, f"evaluated: {', '.join(found)}"
     for model, tasks in found.items():
         assert set(tasks) == {"countdown", "words"}, f"{model}: {', '.join(tasks)}"
         assert 0 <= tasks["words"]["language"] <= 1
@@ -22,10 +23,10 @@ def main() -> None:
             assert 0 <= low <= result["pass@1"] <= high <= 1, (
                 f"{model}, {task}: {result['pass@1']} in {low}, {high}"
             )
-    pairs = len(MODELS) * (len(MODELS) - 1) // 2
+    pairs = len(found) * (len(found) - 1) // 2
     assert len(summary["comparisons"]) == 2 * pairs, f"{len(summary['comparisons'])} comparisons"
     card = (run / "model" / "README.md").read_text(encoding="utf-8")
-    assert all(f"| {model} |" in card for model in MODELS), "the model card leaves a stage out"
+    assert all(f"| {model} |" in card for model in found), "the model card leaves a stage out"
     print(f"r1: every stage on both tasksets in {summary['wall_s']:.0f} s")
 
 

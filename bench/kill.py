@@ -43,6 +43,7 @@ WEIGHED = (
     "*/tokenizer.json",
     "stages/*/model/*.safetensors",
     "stages/*/evaluations.json",
+    "stages/*/problems.json",
     "stages/*/conversations.jsonl",
     "stages/*/selection.json",
 )

@@ -44,8 +44,8 @@ def card(run: RunFiles) -> str:
 def _front_matter(run: RunFiles) -> str:
     """What a hub reads."""
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    source = table(run.recipe.get("model")).get("path")
-    lines += [f"base_model: {source}"] if isinstance(source, str) else []
+    source = _source(run)
+    lines += [f"base_model: {source}"] if source is not None else []
     lines += [f"language: [{', '.join(languages(run))}]"] if languages(run) else []
     return "\n".join([*lines, "tags: [farthing, reasoning]", "---"])
 
@@ -69,8 +69,8 @@ def languages(run: RunFiles) -> list[str]:
 
 def _lineage(run: RunFiles) -> str:
     """Each stage that the model was made by, with what it began with and its fingerprint."""
-    source = table(run.recipe.get("model")).get("path")
-    lines = [f"Begun with `{source}`.\n"] if isinstance(source, str) else ["Begun with random weights.\n"]
+    source = _source(run)
+    lines = ["Begun with random weights.\n" if source is None else f"Begun with `{source}`.\n"]
     lines += ["| stage | kind | made from | fingerprint |", "|---|---|---|---|"]
     for stage, inputs in ancestors(run):
         artifact = read_artifact(run.path, stage) or {}
@@ -80,14 +80,22 @@ def _lineage(run: RunFiles) -> str:
     return "\n".join([*lines, f"\nRecipe `{mark}`, seed {run.recipe.get('seed')}, farthing {version}."])
 
 
+def _source(run: RunFiles) -> str | None:
+    """The checkpoint that the final model began with: that of the student it descends from, or of [model]."""
+    students = [stage for stage, _ in ancestors(run) if run.kind(stage) == "student"]
+    path = table(run.recipe.get(students[-1] if students else "model")).get("path")
+    return path if isinstance(path, str) else None
+
+
 def ancestors(run: RunFiles) -> list[tuple[str, list[str]]]:
     """(stage, the stages it was made from) of everything that led to the final model, oldest first."""
     made: list[str] = []  # the stages with a model so far
     inputs: dict[str, list[str]] = {}
     for stage in run.stage_names():
         own = table(run.recipe.get(stage))
-        named = own.get("model", "final" if made else None)
-        model = {"final": made[-1:], "base": made[:1]}.get(str(named), [str(named)] if named else [])
+        first = [] if "path" in table(run.recipe.get("model")) else made[:1]
+        named = own.get("model")  # recipes are written out: a stage that does not say so begins with no model
+        model = {"final": made[-1:], "base": first}.get(str(named), [str(named)] if named else [])
         teacher = [str(own["teacher"])] if isinstance(own.get("teacher"), str) else []
         data = own.get("data") if isinstance(own.get("data"), list) else []
         written = [str(table(entry)["stage"]) for entry in data or [] if table(entry).get("stage")]

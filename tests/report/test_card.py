@@ -49,6 +49,18 @@ def test_a_stage_that_led_nowhere_is_left_out(tmp_path: Path) -> None:
     assert set(found) == {"pretrain", "zero", "student"}
 
 
+def test_a_student_descends_from_its_own_beginning_and_from_its_teacher(tmp_path: Path) -> None:
+    """Not from the model that happens to be there when it is made; nor does the base of a checkpoint from a stage."""
+    stages = {
+        "zero": {"kind": "grpo", "model": "base"},
+        "sft": {"kind": "student", "path": "small"},
+        "student": {"kind": "distill", "model": "sft", "teacher": "zero"},
+    }
+    whole = run(tmp_path, stages=list(stages), model={"path": "large"}, **stages)
+    assert dict(ancestors(whole)) == {"zero": [], "sft": [], "student": ["sft", "zero"]}
+    assert "base_model: small" in card(whole) and "Begun with `small`" in card(whole)
+
+
 def test_the_card_tells_rates_with_intervals_data_languages_and_limits(tmp_path: Path) -> None:
     told = card(run(tmp_path))
     for words in (
