@@ -21,6 +21,12 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     ModelList,
     Status,
 )
+# One event of a stream; what a chunk is made of is OpenAI's to say.
+_EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "A chunk as JSON, an error, or [DONE]."}},
+    "required": ["data"],
+}
 _MEANINGS = {
     400: "The request itself must change.",
     401: "A key is needed, or this one is not known.",
@@ -90,7 +96,7 @@ def _paths() -> dict[str, Any]:
 
 def _posting(name: str, summary: str, asked: type[BaseModel], given: type[BaseModel]) -> dict[str, Any]:
     errors = _errors(400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
-    content = {**_json(given), "text/event-stream": {"schema": {"type": "string"}}}
+    content = {**_json(given), "text/event-stream": {"schema": _EVENT}}
     return {
         "operationId": name,
         "summary": summary,
