@@ -19,8 +19,8 @@ from farthing.runs.files import finite, write_atomic
 STYLES = ("palette.css", "base.css", "charts.css", "samples.css", "tables.css", "print.css")
 SCRIPTS = ("dom.js", "format.js", "scale.js", "chart.js", "hover.js", "curves.js", "marks.js", "samples.js",
            "reader.js", "tables.js", "problems.js", "header.js", "page.js")  # fmt: skip
-# The last script begins: with the document in the file, or with what a server has to say.
-IN_A_FILE, LIVE = "main.js", "live.js"
+# The last scripts begin: with the document in the file, or with what a server has to say.
+IN_A_FILE, LIVE = ("main.js",), ("compare.js", "live.js")
 DEFAULT_NAME = "report.html"
 
 
@@ -37,7 +37,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 def render(document: dict[str, Any]) -> str:
     """The page of a document made by `gather`."""
-    style, script = bundle(STYLES), bundle((*SCRIPTS, IN_A_FILE), wrap=True)
+    style, script = bundle(STYLES), bundle((*SCRIPTS, *IN_A_FILE), wrap=True)
     title = escape_html(f"{document['name']} · farthing")
     return f"""<!doctype html>
 <html lang="en">

@@ -57,7 +57,7 @@ def report_files() -> dict[str, Asset]:
     """The page of runs: the scripts and styles of the report, which ask a server instead of their own file."""
     contents = {
         "runs.html": live_page("/static/report.css", "/static/report.js"),
-        "report.js": bundle((*SCRIPTS, LIVE), wrap=True),
+        "report.js": bundle((*SCRIPTS, *LIVE), wrap=True),
         "report.css": bundle((*STYLES, "live.css")),
     }
     return {name: Asset(name, content.encode()) for name, content in contents.items()}

@@ -95,6 +95,7 @@ def pages(
     apart(poison(talks))
     runs = tmp_path_factory.mktemp("runs")
     write_run(runs / "one", steps=(5, 10))
+    write_run(runs / "two", reward=0.75)
     return start_server([("caller", caller_directory)], conversations=str(talks), runs=str(runs))
 
 
@@ -391,3 +392,17 @@ def test_the_page_of_runs_draws_a_run_and_keeps_up_with_it(visit: Any, pages: An
     assert asked == ["stage=grpo&step=10", "stage=grpo&step=5"], "a step is read when it is looked at"
     page.locator("nav").get_by_role("link", name="Chat").click()
     page.wait_for_selector(".welcome h1")
+
+
+def test_runs_are_compared_on_the_same_charts(visit: Any, pages: Any) -> None:
+    page = visit("/runs").page
+    page.get_by_label("compare one").check()
+    assert page.locator("button.compare").is_disabled()
+    page.get_by_label("compare two").check()
+    page.locator("button.compare").click()
+    page.wait_for_selector("#chart-grpo-reward .legend")
+    legends = page.locator("#chart-grpo-reward .legend li").all_inner_texts()
+    assert [text.split() for text in legends] == [["one", "0.25"], ["two", "0.75"]]
+    assert page.locator("#chart-grpo-reward svg .curve, #chart-grpo-reward svg .dot").count() >= 2
+    page.get_by_role("table").get_by_role("link", name="two").click()
+    page.wait_for_selector("h1:text('small')")

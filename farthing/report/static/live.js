@@ -72,7 +72,7 @@ function stateOf(run) {
       .filter(Boolean).join(", "));
 }
 
-function drawRuns(root, { runs }) {
+function drawRuns(root, { runs }, compare) {
   const columns = [
     { head: "run", cell: (run) => el("a", { href: `/runs/${encodeURIComponent(run.name)}` }, run.name) },
     { head: "task", mark: true, cell: (run) => run.task || NONE },
@@ -82,12 +82,11 @@ function drawRuns(root, { runs }) {
     { head: "interval", numeric: true, mark: true, cell: (run) => range(run.low, run.high) || NONE },
     { head: "last change", numeric: true, mark: true, cell: (run) => new Date(1000 * run.changed).toLocaleString("en", { dateStyle: "medium",
       timeStyle: "short" }) },
+    { head: "", mark: true, cell: compare.box },
   ];
   fill(root, el("header", { class: "top" }, el("p", { class: "brand" }, coin(), el("span", null, "farthing")), el("h1", null, "Runs")),
-    runs.length ? table(columns, runs, { "aria-label": "runs", class: "scroll runs" })
+    runs.length ? [table(columns, runs, { "aria-label": "runs", class: "scroll runs" }), runs.length > 1 ? compare.go : null]
       : el("p", { class: "empty" }, "There is no run here yet."));
-  const old = document.querySelector("body > nav");
-  if (!old) document.body.prepend(el("nav", { "aria-label": "pages" }, LINKS()));
 }
 
 function trouble(root, message) {
@@ -97,32 +96,47 @@ function trouble(root, message) {
   place.hidden = !message;
 }
 
-async function live() {
-  const root = document.getElementById("report");
-  const name = decodeURIComponent((/^\/runs\/([^/]+)$/.exec(location.pathname) || [])[1] || "");
-  const ask = asking(name ? `/api/runs/${encodeURIComponent(name)}` : "/api/runs");
-  const samples = asker(name);
-  let kept = {};
-  let fresh = null;
-  if (name) document.title = `${name} · farthing`;
+/** Draw what the server has, again whenever it changes. `asks`: what has to be asked for; `draw` gets the answers. */
+async function live(root, asks, draw) {
+  const found = asks.map(() => null);
+  let fresh = false;
   for (;;) {
     try {
-      fresh = (document.hidden && fresh === null && root.childElementCount > 1 ? null : await ask()) || fresh;
+      const answers = document.hidden && root.childElementCount > 1 ? [] : await Promise.all(asks.map((ask) => ask()));
+      answers.forEach((answer, n) => { if (answer) { found[n] = answer; fresh = true; } });
       trouble(root, "");
     } catch (problem) {
       trouble(root, `${problem.message}; asking again`);
     }
-    if (fresh && !isReading(root)) {
-      const found = fresh;
-      fresh = null;
-      steadily(root, () => {
-        if (!name) return drawRuns(root, found);
-        samples.heard(found);
-        kept = mount(root, found, { kept, links: LINKS(), foot: "Read again while the run goes on.", ask: samples.ask });
-      });
+    if (fresh && found.every(Boolean) && !isReading(root)) {
+      fresh = false;
+      steadily(root, () => draw(found));
     }
     await new Promise((wake) => { setTimeout(wake, EVERY); });
   }
 }
 
-live();
+function begin() {
+  const root = document.getElementById("report");
+  const name = decodeURIComponent((/^\/runs\/([^/]+)$/.exec(location.pathname) || [])[1] || "");
+  const compared = new URLSearchParams(location.search).getAll("compare").slice(0, COMPARED.length);
+  const ofRun = (run) => asking(`/api/runs/${encodeURIComponent(run)}`);
+  let kept = {};
+  if (name) {
+    const samples = asker(name);
+    document.title = `${name} · farthing`;
+    return live(root, [ofRun(name)], ([found]) => {
+      samples.heard(found);
+      kept = mount(root, found, { kept, links: LINKS(), foot: "Read again while the run goes on.", ask: samples.ask });
+    });
+  }
+  if (!document.querySelector("body > nav")) document.body.prepend(el("nav", { "aria-label": "pages" }, LINKS()));
+  if (compared.length) {
+    document.title = `${compared.join(", ")} · farthing`;
+    return live(root, compared.map(ofRun), (found) => drawComparison(root, found.map((one, n) => [compared[n], one]), kept));
+  }
+  const compare = comparing();
+  return live(root, [asking("/api/runs")], ([found]) => drawRuns(root, found, compare));
+}
+
+begin();
