@@ -46,6 +46,7 @@ WEIGHED = (
     "stages/*/problems.json",
     "stages/*/conversations.jsonl",
     "stages/*/selection.json",
+    "stages/*/rollbacks.jsonl",
 )
 CLOCKS = ("time", "step_time", "tokens_per_second", "mfu")
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from farthing.config import load_toml
 from farthing.cost.entries import Entry
 from farthing.errors import RecipeError
-from farthing.recipe import from_dict
+from farthing.recipe import from_dict, read
 from farthing.rollout.assemble import fullest
 from farthing.rollout.types import Group
 from farthing.stages import grpo
@@ -77,12 +76,24 @@ def test_choosing_by_history_is_refused_where_nothing_comes_back() -> None:
         from_dict(recipe, "here")
 
 
-def test_the_recipe_that_is_killed_has_everything_that_could_be_lost() -> None:
+def killed(name: str) -> GrpoConfig:
+    """The stage of reinforcement learning of a recipe for bench/kill.py, the recipe checked."""
+    recipe = read(Path(__file__).resolve().parents[2] / "bench" / name)
+    config = recipe.stage("grpo").config
+    assert isinstance(config, GrpoConfig) and config.updates_per_rollout == 2
+    return config
+
+
+def test_the_recipes_that_are_killed_have_everything_that_could_be_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What bench/kill.py is for: state beside weights and optimizer, in every part that has some."""
-    table = load_toml(Path(__file__).resolve().parents[2] / "bench" / "kill.toml", RecipeError)["grpo"]
-    config = GrpoConfig.model_validate({key: value for key, value in table.items() if key != "kind"})
-    assert config.updates_per_rollout == 2 and config.refill_rounds and config.reference_every
+    monkeypatch.chdir(Path(__file__).resolve().parents[2])
+    config = killed("kill.toml")
+    assert config.refill_rounds and config.reference_every
     assert config.selection == "pass_rate" and config.steps % config.checkpoint_every == 0
+    adapters = killed("kill_lora.toml")
+    assert adapters.lora is not None and adapters.guards.rollbacks and adapters.checkpoint_every == 1
 
 
 def test_a_step_has_as_many_groups_whatever_was_drawn(group_of: Callable[..., Group]) -> None:
