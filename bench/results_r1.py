@@ -82,6 +82,7 @@ def verdict(summary: Summary) -> dict[str, Any]:
         "distilled_against_tuned": {task: difference(summary, TUNED, DISTILLED, task) for task in tasks},
         "cost_of_distilled": spent[DISTILLED]["flops"] / fine_tuning,
         "wall_s": summary["wall_s"],
+        "cpu_s": summary["cost"]["cpu_s"],
     }
 
 
@@ -105,7 +106,8 @@ def verdict_rows(verdicts: list[dict[str, Any]]) -> list[list[str]]:
         told = [points(v["distilled_against_tuned"][task]) for v in verdicts]
         rows[f"{DISTILLED} - {TUNED}, {task}, points"] = told
     rows[f"FLOPs of {DISTILLED} / ({TAUGHT} + {TUNED})"] = [f"{v['cost_of_distilled']:.2f}" for v in verdicts]
-    rows["wall time"] = [f"{v['wall_s'] / 60:.1f} min" for v in verdicts]
+    for name, unit in (("wall", "minutes"), ("cpu", "processor minutes")):
+        rows[unit] = [f"{v[f'{name}_s'] / 60:.1f}" for v in verdicts]
     return [[name, *cells] for name, cells in rows.items()]
 
 
@@ -124,7 +126,8 @@ def main() -> None:
     for summary in runs:
         cost = summary["cost"]
         print(
-            f"Seed {summary['seed']}: {summary['wall_s'] / 60:.1f} minutes on {summary['cores']:g} cores, "
+            f"Seed {summary['seed']}, {summary['cores']:g} cores: {summary['wall_s'] / 60:.1f} minutes, "
+            f"{cost['cpu_s'] / 60:.1f} processor minutes, "
             f"{summary['tokens'] / 1e6:.1f}M tokens, {summary['flops']:.2e} FLOPs, "
             f"{cost['money']:.4f} {cost['currency']}\n"
         )

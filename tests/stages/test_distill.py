@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from farthing.learner.optim import OptimSettings
 from farthing.models.decoder import Decoder, initialise
 from farthing.stages import distill
 from farthing.stages.distill import check_same_tokens, objective
+from farthing.stages.student import check_teachers
 from farthing.text import bpe
 from farthing.text.tokenizer import Tokenizer
 
@@ -67,3 +69,19 @@ def test_another_vocabulary_is_refused_with_what_to_do(tokenizer: Tokenizer) -> 
         check_same_tokens(tokenizer, other, "distill", "grpo")
     assert str(caught.value).startswith("[distill]: student and teacher have different tokenizers (")
     assert 'a rejection stage with model = "grpo", and an sft stage on it' in str(caught.value)
+
+
+def test_it_is_refused_when_the_student_comes_in(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Not after the stages between, which may take days; a stage that teaches another model has no say in it."""
+    tokenizer.save(tmp_path)
+    recipe = {
+        "stages": ["student", "sft", "distill"],
+        "sft": {"model": "student"},
+        "distill": {"model": "sft", "teacher": "base"},
+    }
+    check_teachers(recipe, "student", {"base": tmp_path}, tokenizer)
+    other = bpe.train(["quite another text, with other words in it"], 310)
+    with pytest.raises(RecipeError, match=r"\[distill\]: student and teacher have different tokenizers"):
+        check_teachers(recipe, "student", {"base": tmp_path}, other)
+    check_teachers(recipe, "student", {}, other)
+    check_teachers(recipe | {"sft": {"model": "base"}}, "student", {"base": tmp_path}, other)
