@@ -21,12 +21,14 @@ LIVES = """
 import json, os, signal, sys
 from pathlib import Path
 from bench import kill
+from farthing.cost import hardware
 from farthing.runs.files import JsonLines
 from farthing.stages import evaluate
 
 folder = Path(sys.argv[1])
 kill.prepare()
 evaluate.CHUNK_SAMPLES = 6
+hardware.measure_gemm = lambda *_: 1e10  # how fast the machine is does not matter, and takes a second to find out
 
 class Dying(JsonLines):
     left = 7
