@@ -79,7 +79,7 @@ def verdict(summary: Summary) -> dict[str, Any]:
         },
         "size": summary["parameters"][TUNED] / summary["parameters"][FINAL],
         "kept": {student: kept(summary, student) for student in (TUNED, DISTILLED)},
-        "distilled_against_tuned": {task: difference(summary, TUNED, DISTILLED, task) for task in tasks},
+        "tuned_against_distilled": {task: difference(summary, DISTILLED, TUNED, task) for task in tasks},
         "cost_of_distilled": spent[DISTILLED]["flops"] / fine_tuning,
         "wall_s": summary["wall_s"],
         "cpu_s": summary["cost"]["cpu_s"],
@@ -102,9 +102,9 @@ def verdict_rows(verdicts: list[dict[str, Any]]) -> list[list[str]]:
     for student, shares in verdicts[0]["kept"].items():
         for task in shares:
             rows[f"{student} keeps, {task}"] = [f"{v['kept'][student][task]:.1%}" for v in verdicts]
-    for task in verdicts[0]["distilled_against_tuned"]:
-        told = [points(v["distilled_against_tuned"][task]) for v in verdicts]
-        rows[f"{DISTILLED} - {TUNED}, {task}, points"] = told
+    for task in verdicts[0]["tuned_against_distilled"]:
+        told = [points(v["tuned_against_distilled"][task]) for v in verdicts]
+        rows[f"{TUNED} - {DISTILLED}, {task}, points"] = told
     rows[f"FLOPs of {DISTILLED} / ({TAUGHT} + {TUNED})"] = [f"{v['cost_of_distilled']:.2f}" for v in verdicts]
     for name, unit in (("wall", "minutes"), ("cpu", "processor minutes")):
         rows[unit] = [f"{v[f'{name}_s'] / 60:.1f}" for v in verdicts]

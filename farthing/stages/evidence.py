@@ -7,6 +7,7 @@ goes on where it was.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -184,10 +185,16 @@ def comparisons(problems: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[dic
 
 
 def _paired(first: Sequence[Any], second: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """The entries of both about the same problem."""
-    known = {json.dumps(one["problem"], sort_keys=True): one for one in first}
-    keys = [json.dumps(one["problem"], sort_keys=True) for one in second]
-    return [(known[key], one) for key, one in zip(keys, second, strict=True) if key in known]
+    """The entries of both about the same problem. A problem may be asked several times, where a taskset has few: then
+    they pair in the order of asking."""
+    known: dict[str, deque[Any]] = {}
+    for one in first:
+        known.setdefault(_name_of(one), deque()).append(one)
+    return [(known[_name_of(one)].popleft(), one) for one in second if known.get(_name_of(one))]
+
+
+def _name_of(entry: Any) -> str:
+    return json.dumps(entry["problem"], sort_keys=True)
 
 
 def _columns(pairs: Sequence[tuple[Any, Any]], name: str) -> tuple[list[float], list[float]]:

@@ -35,6 +35,16 @@ def test_every_pair_is_compared_on_each_taskset_both_were_asked() -> None:
     assert words["language"]["difference"] == pytest.approx(0.7)
 
 
+def test_a_problem_that_is_asked_twice_is_paired_twice() -> None:
+    """A taskset with few problems repeats itself; the difference is that of the two rates."""
+    rows = {
+        name: {"sums": [{"problem": {"n": n % 2}, "rate": rate} for n, rate in enumerate(rates)]}
+        for name, rates in {"a": [0.0, 0.5, 1.0, 0.5], "b": [1.0, 0.5, 1.0, 1.0]}.items()
+    }
+    (found,) = comparisons(rows)
+    assert (found["n"], found["difference"]) == (4, pytest.approx(0.875 - 0.5))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
