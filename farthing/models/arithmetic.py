@@ -11,11 +11,16 @@ Nothing here imports torch: the planner and the ledger work on machines without 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from farthing.models.config import ModelConfig
 
 Shapes = dict[str, tuple[int, ...]]
+# Logits alive at once in learning: 4 MiB in float32 stay in the cache of a core or two. Never fewer tokens than make a
+# matrix product worth its name.
+CHUNK_LOGITS = 1 << 20
+CHUNK_TOKENS_LEAST = 128
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1}
 
 
@@ -160,15 +165,64 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16") -> int:
     return channels * config.num_hidden_layers * DTYPE_BYTES[dtype]
 
 
-def learning_bytes(config: ModelConfig, microbatch_tokens: int, *, references: int = 0) -> int:
-    """Bytes of learning, at most: float32 masters, gradients and AdamW's two moments, a bfloat16 compute copy, every
-    reference with its own, and of one micro-batch the logits, their softmax and its gradient in float32 beside the
-    activations (arXiv 2205.05198, equation 2, without attention scores: 34 bytes per token, layer and channel).
+def adapter_parameters(
+    config: ModelConfig, rank: int, modules: Collection[str] | None = None, *, experts: bool = False
+) -> int:
+    """Parameters of low-rank adapters: rank x (in + out) for every projection of these names, all of them when None,
+    and for each expert where `experts` says so (arXiv 2106.09685, section 4.1)."""
+    total = 0
+    for name, shape in parameter_shapes(config).items():
+        owner, _, last = name.rpartition(".")
+        module = owner.rpartition(".")[2]
+        if not name.startswith("model.layers."):
+            continue
+        if ".mlp.experts." in name:
+            parts = 2 if last == "gate_up_proj" else 1  # gate and up lie in one tensor and are adapted apart
+            total += experts * rank * shape[0] * (shape[1] + parts * shape[2])
+        elif last == "weight" and "_proj" in module and (modules is None or module in modules):
+            total += rank * sum(shape)
+    return total
+
+
+def learning_bytes(
+    config: ModelConfig,
+    tokens: int,
+    dtype: str = "float32",
+    *,
+    learns: int | None = None,
+    references: int = 0,
+) -> int:
+    """Bytes of learning on micro-batches of `tokens`, at most, computed in `dtype`. `learns`: how many parameters learn
+    in adapters; None: the whole model does.
+
+    Float32 masters and a bfloat16 compute copy, also of every reference; of what learns the gradients, AdamW's two
+    moments and what its step holds for a moment; frozen weights a second time, as packed for products. What the forward
+    pass keeps for the backward one, and of one chunk of tokens the logits, their softmax and its gradient.
     """
-    weights = weight_bytes(config, "float32")
-    logits = 3 * microbatch_tokens * config.vocab_size * DTYPE_BYTES["float32"]
-    activations = 34 * microbatch_tokens * config.num_hidden_layers * config.hidden_size
-    return 4 * weights + weights // 2 + references * (weights + weights // 2) + logits + activations
+    weights = weight_bytes(config, "float32", mtp=True)
+    moved = weights if learns is None else DTYPE_BYTES["float32"] * learns
+    packed = weights if learns is not None else 0
+    logits = 3 * max(CHUNK_LOGITS, CHUNK_TOKENS_LEAST * config.vocab_size) * DTYPE_BYTES["float32"]
+    kept = tokens * kept_bytes(config, dtype, adapted=learns is not None)
+    return (1 + references) * (weights + weights // 2) + packed + 4 * moved + logits + kept
+
+
+def kept_bytes(config: ModelConfig, dtype: str = "float32", *, adapted: bool = False) -> int:
+    """Bytes that the forward pass keeps of one token for the backward pass, at most.
+
+    A rule held to what a process takes (tests/learner/test_memory.py): per layer 8 vectors as wide as the residual
+    stream, 7 as wide as the heads together, 3 as wide as the feed-forward; where weights are `adapted`, also what comes
+    out of every projection. 4 bytes each; in bfloat16 3 on average, because the residual stream stays in float32.
+    """
+    mla, moe, hidden, inner = config.mla, config.moe, config.hidden_size, config.intermediate_size
+    head = config.head_dim if mla is None else mla.qk_nope_head_dim + mla.qk_rope_head_dim
+    heads = max(hidden, config.num_attention_heads * head)
+    if moe is not None:
+        inner = max(inner, moe.num_experts_per_tok * moe.moe_intermediate_size + moe.shared_width)
+    numbers = 8 * hidden + 7 * heads + 3 * inner
+    if adapted:
+        numbers += 2 * (hidden + heads + inner)
+    return config.num_hidden_layers * numbers * (4 if dtype == "float32" else 3)
 
 
 def linear_flops(config: ModelConfig) -> int:

@@ -18,10 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logits alive at once: 4 MiB in float32 stay in the cache of a core or two. Never fewer tokens than make a matrix
-# product worth its name.
-CHUNK_LOGITS = 1 << 20
-CHUNK_TOKENS_LEAST = 128
+from farthing.models.arithmetic import CHUNK_LOGITS, CHUNK_TOKENS_LEAST
 
 
 def token_logprobs(

@@ -28,7 +28,7 @@ from farthing.errors import RecipeError
 from farthing.learner.api import Objective, TokenLoss, Tokens
 from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.local import LocalLearner
-from farthing.models.head import CHUNK_LOGITS
+from farthing.models.arithmetic import CHUNK_LOGITS
 from farthing.rollout.types import Prompt
 from farthing.stages.agreement import check_agreement
 from farthing.stages.config.distill import DistillConfig

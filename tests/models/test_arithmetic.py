@@ -12,9 +12,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from farthing.models.arithmetic import (
+    adapter_parameters,
     decode_flops,
     forward_flops,
     kv_bytes_per_token,
+    learning_bytes,
     pair_flops,
     parameter_shapes,
     parameters,
@@ -24,6 +26,7 @@ from farthing.models.arithmetic import (
 from farthing.models.attention import causal
 from farthing.models.config import MLAConfig, ModelConfig, MoEConfig
 from farthing.models.decoder import Decoder, initialise
+from farthing.models.lora import LoraConfig, adapt
 from farthing.recipe import read
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -69,6 +72,32 @@ def test_shapes_and_parameters_are_those_of_the_decoder(config: ModelConfig) -> 
     count = parameters(config)
     assert count.total + count.mtp == sum(value.numel() for value in model.state_dict().values())
     assert weight_bytes(config, "float32") == 4 * count.total
+
+
+@pytest.mark.parametrize(
+    "lora", [LoraConfig(4), LoraConfig(3, experts=True), LoraConfig(5, target_modules=("o_proj",))]
+)
+@pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+def test_adapters_are_as_many_as_they_are(config: ModelConfig, lora: LoraConfig) -> None:
+    model = adapt(Decoder(config), lora)
+    learns = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    modules = None if lora.target_modules == LoraConfig.target_modules else lora.target_modules
+    assert adapter_parameters(config, lora.r, modules, experts=lora.experts) == learns
+
+
+def test_what_learning_takes_by_hand() -> None:
+    """Per layer 15 vectors of 96 (4 heads of 24), 64 of them as wide as the stream; 3 of the feed-forward."""
+    weights = weight_bytes(DENSE, "float32")
+    kept = 3 * (8 * 64 + 7 * 96 + 3 * 96) * 4
+    assert learning_bytes(DENSE, 512) == 5.5 * weights + 12 * 2**20 + 512 * kept
+    reference = learning_bytes(DENSE, 512, references=1) - learning_bytes(DENSE, 512)
+    assert reference == 1.5 * weights
+    frozen = 2.5 * weights + 12 * 2**20 + 512 * (kept + 3 * 2 * (64 + 96 + 96) * 4)
+    assert learning_bytes(DENSE, 512, learns=0) == frozen
+    wide = dataclasses.replace(DENSE, vocab_size=151_936)
+    assert learning_bytes(wide, 16384) - learning_bytes(wide, 0) == 16384 * kept, (
+        "logits are made a chunk at a time"
+    )
 
 
 @pytest.mark.parametrize("config", CASES.values(), ids=CASES)

@@ -19,6 +19,7 @@ from farthing.runs.files import read_json
 from farthing.stages.checks.evidence import Evidence, Finding
 from farthing.stages.checks.table import CHECKS, look
 from farthing.stages.checks.turns import written
+from farthing.stages.config.base import LoraTable
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.preflight import admit
 from farthing.tasks.task import Score, Taskset
@@ -263,10 +264,20 @@ def test_sampler_and_learner_that_differ_are_refused(evidence: Evidence) -> None
 
 
 def test_a_step_that_does_not_fit_is_refused(evidence: Evidence) -> None:
-    assert found(replace(evidence, memory_bytes=64 << 20), "memory").verdict == "refuse"
+    assert found(replace(evidence, memory_bytes=32 << 20), "memory").verdict == "refuse"
     needed = float(found(evidence, "memory").measured.split()[2])
     close = replace(evidence, memory_bytes=int(needed * 2**30 / 0.8))
     assert found(close, "memory").verdict == "warn"
+
+
+def test_a_step_that_fits_with_adapters_is_let_pass(evidence: Evidence) -> None:
+    """Of frozen weights there are no gradients and no moments."""
+    large = replace(SHAPE, hidden_size=1024, intermediate_size=4096, num_hidden_layers=24)
+    config = evidence.config.model_copy(update={"microbatch_tokens": 256})
+    whole = replace(evidence, config=config, shape=large, memory_bytes=6 << 30)
+    adapters = config.model_copy(update={"lora": LoraTable.model_validate({})})
+    assert found(whole, "memory").verdict == "refuse"
+    assert found(replace(whole, config=adapters), "memory").verdict == "ok"
 
 
 # ---- at the start of a run

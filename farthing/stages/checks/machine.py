@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from farthing.models.arithmetic import kv_bytes_per_token, learning_bytes
+from farthing.models.arithmetic import adapter_parameters, kv_bytes_per_token, learning_bytes
+from farthing.models.config import ModelConfig
 from farthing.stages.checks.evidence import Evidence, Finding
+from farthing.stages.config.base import LoraTable
 
 FULL, TIGHT = 1.0, 0.7
 
 
 def memory(e: Evidence) -> Finding:
-    """At most: masters, gradients, optimizer, compute copy, cache of all samples at full length, one micro-batch."""
+    """At most: masters, compute copy, gradients, optimizer, cache of all samples at full length, one micro-batch."""
     assert e.shape is not None
     config, samples = e.config, e.config.prompts_per_step * e.config.samples_per_prompt
     prompt = max(
         (len(group.prompt.token_ids) for group in e.groups), default=e.shape.max_position_embeddings // 2
     )
-    cache = samples * (prompt + config.max_new_tokens) * kv_bytes_per_token(e.shape, "float32")
-    needed = cache + learning_bytes(e.shape, config.microbatch_tokens, references=int(config.kl_coef > 0))
+    tokens = samples * (prompt + config.max_new_tokens)
+    needed = tokens * kv_bytes_per_token(e.shape, "float32")
+    needed += learning_bytes(
+        e.shape,
+        min(tokens, config.microbatch_tokens),
+        "bfloat16" if config.dtype == "bfloat16" else "float32",  # auto may become either
+        learns=_learns(e.shape, config.lora),
+        references=int(config.kl_coef > 0),
+    )
     share = needed / e.memory_bytes
     measured = f"at most {needed / 2**30:.2g} GiB of {e.memory_bytes / 2**30:.3g}"
     if share > TIGHT:
@@ -24,6 +33,13 @@ def memory(e: Evidence) -> Finding:
                        + ("more memory than there is" if share > FULL else "nearly all the memory there is"),
                        "lower microbatch_tokens, samples_per_prompt or max_new_tokens")  # fmt: skip
     return Finding(measured)
+
+
+def _learns(shape: ModelConfig, lora: LoraTable | None) -> int | None:
+    """How many parameters learn; None for all."""
+    if lora is None:
+        return None
+    return adapter_parameters(shape, lora.r, lora.target_modules, experts=lora.experts)
 
 
 def duration(e: Evidence) -> Finding:
