@@ -10,9 +10,11 @@ function together(documents) {
     stages.set(stage.name, merged);
     merged.axis.step = [...new Set([...merged.axis.step, ...stage.axis.step])].sort((a, b) => a - b);
     for (const panel of stage.panels.filter(({ kind }) => kind !== "stack")) {
-      const shared = merged.panels.get(panel.id) ?? { ...panel, series: [], references: [] };
+      const [first, ...more] = panel.series;
+      const title = more.length ? `${panel.title}: ${first.label}` : panel.title;
+      const shared = merged.panels.get(panel.id) ?? { ...panel, title, series: [], references: [] };
       merged.panels.set(panel.id, shared);
-      shared.series.push({ ...panel.series[0], label: run, style: COMPARED[n] });
+      shared.series.push({ ...first, label: run, style: COMPARED[n] });
     }
   }));
   return [...stages.values()].map((stage) => ({ ...stage, panels: [...stage.panels.values()] }));
@@ -32,7 +34,7 @@ function drawComparison(root, documents, kept) {
   fill(root,
     el("header", { class: "top" }, el("p", { class: "brand" }, coin(), el("span", null, "farthing")), el("h1", null, "Runs compared")),
     table(columns, rows, { "aria-label": "runs compared", class: "scroll runs" }),
-    stageSections(together(documents), () => {}, kept));
+    stageSections(together(documents), null, kept));
 }
 
 /** Boxes beside the runs of a list, and the button that leads to those that were chosen. */

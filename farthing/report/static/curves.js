@@ -100,7 +100,8 @@ function stageSection(stage, together, choice) {
       el("div", { class: "charts" }, more.map(draw))) : null);
 }
 
-/** All stages, the one with held-out accuracy first: it answers what the page is opened for. */
+/** All stages, the one with held-out accuracy first: it answers what the page is opened for. `open(stage, step)` leads to
+    samples; null where there are none to lead to. */
 function stageSections(stages, open, kept) {
   const weight = (stage) => (stage.panels.some((panel) => panel.id === "pass") ? 0 : 1);
   const ordered = [...stages].sort((a, b) => weight(a) - weight(b));
@@ -108,6 +109,6 @@ function stageSections(stages, open, kept) {
   const choice = ordered.length ? axisChoice(ordered, hubs, kept) : null;
   return ordered.map((stage, n) =>
     stageSection(stage, hubs[n], n === 0 ? el("div", { class: "above" }, choice,
-      el("p", { class: "small" }, "Point at a chart, or move to it and use the arrow keys, to read values; ",
-        "double-click or Enter opens the samples of that step.")) : null));
+      el("p", { class: "small" }, "Point at a chart, or move to it and use the arrow keys, to read values",
+        open ? "; double-click or Enter opens the samples of that step." : ".")) : null));
 }

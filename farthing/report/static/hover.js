@@ -27,7 +27,7 @@ function hub(stage, open) {
       this.axisName = stage.axis[name].some(known) ? name : "step";
       members.forEach((member) => member.redraw());
     },
-    open: (step) => open(stage.name, step),
+    open: (step) => { if (open) open(stage.name, step); },
     when(step) {
       const place = steps.indexOf(step);
       const minutes = stage.axis.minutes[place];
