@@ -85,6 +85,11 @@ class Running:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(children[0])
 
+    def web_seconds(self) -> float:
+        """Processor time that the web process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident(self) -> int:
         """Bytes of both processes in memory."""
         pids = (self.process.pid, self.engine_pid())
@@ -153,13 +158,16 @@ def rate(outcomes: list[Outcome]) -> float:
 
 def speed(directory: Path, threads: int, rounds: int) -> dict[str, Any]:
     """Served over alone, the two sides in turn."""
-    alone, served_rates, firsts = [], [], []
+    alone, served_rates, firsts, costs = [], [], [], []
     for _ in range(rounds):
         alone.append(engine_alone(directory, threads))
         with served(directory, CLIENTS) as running:
             plan = Plan(running.port, BODY, clients=CLIENTS, requests=4 * CLIENTS)
             crowd(Plan(running.port, BODY, clients=CLIENTS, requests=CLIENTS))
-            served_rates.append(rate(crowd(plan)))
+            before = running.web_seconds()
+            outcomes = crowd(plan)
+            costs.append((running.web_seconds() - before) / sum(outcome.tokens for outcome in outcomes))
+            served_rates.append(rate(outcomes))
             short = BODY | {"max_completion_tokens": 2}
             one = crowd(Plan(running.port, short, requests=25, vary=True))[5:]
             firsts.append(statistics.median(outcome.first - outcome.asked for outcome in one))
@@ -170,6 +178,7 @@ def speed(directory: Path, threads: int, rounds: int) -> dict[str, Any]:
         "engine_tokens_per_s": own,
         "served_tokens_per_s": statistics.median(served_rates),
         "served_share": statistics.median(served_rates) / own,
+        "web_us_per_token": 1e6 * statistics.median(costs),
         "engine_first_token_ms": 1e3 * own_first,
         "first_token_ms": 1e3 * first,
         "first_token_extra_ms": 1e3 * (first - own_first),
