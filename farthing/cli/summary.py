@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -51,36 +52,36 @@ def evaluation_table(evaluations: Mapping[str, Record]) -> Table:
 
 
 def stage_table(summary: Record) -> Table:
-    """One row for each model by the stage that made it, with its results on each taskset and what the stage cost."""
+    """For each model, by the stage that made it, what that cost and a row for each taskset; fits 80 columns."""
     evaluations = summary["evaluations"]
-    tasks = list(dict.fromkeys(task for found in evaluations.values() for task in found))
-    spent = (summary.get("cost") or {}).get("by_stage") or {}
-    currency = (summary.get("cost") or {}).get("currency", "")
-    table = Table(title="held-out problems, 95% intervals", title_justify="left")
-    table.add_column("stage")
-    measures = [(task, key, label) for task in tasks for key, label in _measures(evaluations, task)]
-    for task, _, label in measures:
-        table.add_column(f"{task}\n{label}", justify="right")
-    table.add_column("tokens", justify="right")
-    table.add_column(f"cost\n{currency}", justify="right")
+    cost = summary.get("cost") or {}
+    columns = _columns({key for found in evaluations.values() for own in found.values() for key in own})
+    title = f"held-out problems, 95% intervals; cost in {cost.get('currency', 'money')}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("stage", overflow="fold")
+    for heading in (*columns.values(), "tokens", "cost"):
+        table.add_column(heading, justify="right", overflow="fold")
     for model, found in evaluations.items():
-        own = spent.get(model, {})
-        cells = [_measure(found.get(task, {}), key) for task, key, _ in measures]
-        tokens = f"{own['tokens'] / 1e6:.2f}M" if own else "-"
-        table.add_row(model, *cells, tokens, f"{own['money']:.4f}" if own else "-")
+        own = (cost.get("by_stage") or {}).get(model)
+        spent = (f"{own['tokens'] / 1e6:.2f}M", f"{own['money']:.4f}") if own else ("-", "-")
+        table.add_row(model, *("" for _ in columns), *spent)
+        for task, result in found.items():
+            table.add_row(f"  {task}", *(_measure(result, key) for key in columns))
     return table
 
 
-def _measures(evaluations: Mapping[str, Mapping[str, Record]], task: str) -> list[tuple[str, str]]:
-    """(key, heading) of what is shown of a taskset: pass@1, the votes, and language and thinking where known."""
-    keys = {key for found in evaluations.values() for key in found.get(task, {})}
+def _columns(keys: set[str]) -> dict[str, str]:
+    """The heading of each measure that any model has: pass@1, the votes, language and length of thought."""
     votes = sorted((key for key in keys if re.fullmatch(r"cons@\d+", key)), key=_order)
-    more = [("language", "language"), ("thinking_length", "thinking")]
-    return [("pass@1", "pass@1"), *((key, key) for key in votes), *(pair for pair in more if pair[0] in keys)]
+    more = {"language": "language", "thinking_length": "thought"}
+    return {key: more.get(key, key) for key in ("pass@1", *votes, *more) if key in keys}
 
 
 def _measure(found: Record, key: str) -> str:
-    return count(found, key) if key == "thinking_length" else rate(found, key).replace(" [", "\n[")
+    if key == "thinking_length":
+        return count(found, key)
+    edges = found.get(f"{key}_interval") if key != "language" else None
+    return share(found, key) + (f" {100 * edges[0]:.1f}\u2013{100 * edges[1]:.1f}" if edges else "")
 
 
 def rows(evaluations: Mapping[str, Record]) -> list[tuple[str, str, Any]]:
