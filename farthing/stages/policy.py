@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from farthing.algorithms.advantages import ADVANTAGES
 from farthing.algorithms.reduction import REDUCTIONS
@@ -107,10 +108,8 @@ class Policy:
         """The samples of each update, with what their loss compares them with: the reference's log-probabilities, and
         the learner's own of now for the updates that begin with other weights."""
         advantage, reduction = ADVANTAGES[config.advantage], REDUCTIONS[config.loss_reduction]
-        size = -(-len(groups) // config.updates_per_rollout)
         batches = []
-        for update, start in enumerate(range(0, len(groups), size)):
-            part = groups[start : start + size]
+        for update, part in enumerate(parts(groups, config.updates_per_rollout)):
             samples = assemble(part, advantage, reduction, config.max_new_tokens, config.skip_dead_groups)
             if self.reference is not None:
                 samples = self.reference.refer(samples)
@@ -133,6 +132,12 @@ class Policy:
             state = {"tokens_seen": self.tokens_seen, "curriculum": self.curriculum.state()}
             self.checkpoints.save(self.step, self.learner.state() | reference, state)
             self.journal.forget(self.step - 1)
+
+
+def parts(groups: Sequence[Group], count: int) -> list[Sequence[Group]]:
+    """The groups in their order as `count` parts whose sizes differ by one at most."""
+    ends = [-(-len(groups) * part // count) for part in range(count + 1)]
+    return [groups[start:end] for start, end in pairwise(ends)]
 
 
 def note_forward(entry: Entry, learner: LocalLearner, samples: Sequence[Sample]) -> None:

@@ -85,6 +85,7 @@ def test_a_written_out_config_means_the_same() -> None:
         ({"selection": "random"}, "selection = \"random\": should be 'in_order' or 'pass_rate'"),
         ({"importance_cap": 0.5}, "importance_cap = 0.5: should be greater than or equal to 1"),
         ({"rewards": {"accuracy": 0.0}}, "every weight is zero"),
+        ({"prompts_per_step": 4, "updates_per_rollout": 5}, "needs as many prompts_per_step"),
         ({"samples_per_prompt": 1}, "samples_per_prompt = 1: should be greater than or equal to 2"),
         ({"temperature": 0}, "temperature = 0: should be greater than 0"),
         ({"betas": [0.9]}, "betas.1"),

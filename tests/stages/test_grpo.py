@@ -29,7 +29,7 @@ from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.curriculum import Curriculum
 from farthing.stages.grpo import journaled
 from farthing.stages.objective import objective
-from farthing.stages.policy import Policy
+from farthing.stages.policy import Policy, parts
 from farthing.tasks.task import Problem, Score, Taskset
 from farthing.text.tokenizer import Tokenizer
 
@@ -295,3 +295,15 @@ def test_a_rollout_is_cut_into_updates_by_group(
     old = [{value for sample in samples for value in sample.old_logprobs} for samples, _ in recorder.batches]
     assert old == [set(), {0.0}], "the second update's are those from before the first"
     assert recorder.published == [2], "new weights reach the engine once, under the step they begin"
+
+
+@pytest.mark.parametrize(
+    ("groups", "updates", "sizes"), [(5, 2, [3, 2]), (6, 4, [2, 1, 2, 1]), (5, 4, [2, 1, 1, 1])]
+)
+def test_there_are_as_many_updates_as_were_asked_for(
+    groups: int, updates: int, sizes: list[int], group_of: Callable[..., Group]
+) -> None:
+    whole = [group_of([1.0, 0.0], prompt_tokens=n + 1) for n in range(groups)]
+    found = parts(whole, updates)
+    assert [len(part) for part in found] == sizes
+    assert [group for part in found for group in part] == whole

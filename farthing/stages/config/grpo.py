@@ -122,6 +122,11 @@ class GrpoConfig(LearningConfig, GlanceConfig):
             raise ValueError(
                 "preference and rewards.preference belong together: who judges, and what it counts"
             )
+        if self.updates_per_rollout > self.prompts_per_step:
+            raise ValueError(
+                f"updates_per_rollout = {self.updates_per_rollout} needs as many prompts_per_step, because a group is "
+                f"never split; there are {self.prompts_per_step}"
+            )
         if not any(self.rewards.values()):
             raise ValueError("rewards: every weight is zero, so nothing could be learnt")
         return self
