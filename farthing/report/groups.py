@@ -52,6 +52,21 @@ def at_step(groups: list[Record], stage: str, step: float) -> list[Record]:
     ]
 
 
+def steps_with(groups: list[Record], wanted: str) -> list[list[Any]]:
+    """[stage, step] of every step with this text in a prompt or a sample, whatever its case."""
+    folded = wanted.casefold()
+    found = {
+        (group["stage"], group["step"]): None
+        for group in groups
+        if stepped(group) and any(folded in text.casefold() for text in _texts(group))
+    }
+    return [list(place) for place in found]
+
+
+def _texts(group: Record) -> list[str]:
+    return [str(group.get("prompt") or ""), *(str(one.get("text") or "") for one in samples_of(group))]
+
+
 def _by_step(run: RunFiles) -> dict[tuple[int, float], list[Record]]:
     """The groups of each step, keyed by (place of the stage, step), in the order of the run."""
     order = {name: place for place, name in enumerate(run.stage_names())}

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from farthing.errors import FarthingError, UserError
 from farthing.report.gather import gather_live, glance
-from farthing.report.groups import at_step
+from farthing.report.groups import at_step, steps_with
 from farthing.report.page import embed
 from farthing.runs import samples
 from farthing.server.errors import ApiError, invalid
@@ -63,14 +63,16 @@ class RunRoutes:
         return _answer(request, text, stamp)
 
     async def samples(self, request: Request) -> Response:
-        """Every group that was kept of one step: `stage` and `step` say which."""
-        path = await self._path(request.path_params["name"])
+        """Every group that was kept of one step, by `stage` and `step`; or the steps that hold the text `find`."""
+        path, asked = await self._path(request.path_params["name"]), request.query_params
         try:
-            step = float(request.query_params.get("step", ""))
+            if asked.get("find"):
+                text = await asyncio.to_thread(_found, path, asked["find"])
+            else:
+                step = float(asked.get("step", ""))
+                text = await asyncio.to_thread(_samples, path, asked.get("stage", ""), step)
         except ValueError:
             raise invalid("step: a number", "step") from None
-        try:
-            text = await asyncio.to_thread(_samples, path, request.query_params.get("stage", ""), step)
         except FarthingError as problem:
             raise ApiError(404, str(problem), "not_found") from None
         return _answer(request, text)
@@ -104,6 +106,10 @@ def _document(path: Path) -> str:
 
 def _samples(path: Path, stage: str, step: float) -> str:
     return embed({"groups": at_step(samples.read(path / "samples.jsonl"), stage, step)})
+
+
+def _found(path: Path, wanted: str) -> str:
+    return embed({"steps": steps_with(samples.read(path / "samples.jsonl"), wanted)})
 
 
 def is_run(path: Path) -> bool:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from farthing.report.gather import gather
+from farthing.report.groups import steps_with
 from farthing.report.page import render, write_report
 from farthing.report.picture import browser as installed_browser
 from farthing.report.picture import write_picture
 from farthing.report.plot import write_plot
+from farthing.report.reading import read_run
 
 CHROMIUM = installed_browser()
 MISSING = [
@@ -199,6 +201,25 @@ def test_filters_show_only_their_kind_and_skip_steps_without_it(visit: Any, repo
         assert marks.count() > 0
         assert {mark.get_attribute("class") for mark in marks.all()} == {f"verdict {word}"}
         assert word in opened.text(".sample h3")
+
+
+def test_a_text_is_found_and_steps_without_it_are_skipped(visit: Any, report: Path, run_dir: Path) -> None:
+    groups = read_run(run_dir).groups
+    wanted = groups[-2]["prompt"].splitlines()[0].upper()
+    places = steps_with(groups, wanted)
+    assert 1 <= len(places) < 41
+    opened = visit(report)
+    page = opened.page
+    page.get_by_label("find in samples").fill(wanted)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f".found:text('in {len(places)} of 41 steps')")
+    visited = [opened.text(".steps .where")]
+    while page.get_by_label("previous step").is_enabled():
+        page.get_by_label("previous step").click()
+        visited.append(opened.text(".steps .where"))
+    assert visited == [f"step {step}" for _, step in reversed(places)]
+    page.get_by_label("find in samples").fill("jk")
+    assert opened.text(".steps .where") == visited[-1], "letters in the field are no commands"
 
 
 def test_it_fits_a_phone_and_prints(visit: Any, report: Path) -> None:

@@ -15,6 +15,7 @@ from farthing.report.groups import (
     listed,
     present_sample,
     problems,
+    steps_with,
     title,
     verdict,
 )
@@ -144,3 +145,19 @@ def test_every_step_is_named_for_a_page_that_can_ask_and_read_as_it_would_be_emb
     assert [group for groups in apart for group in groups] == embedded["groups"]
     for (_, _, verdicts), groups in zip(named["steps"], apart, strict=True):
         assert set(verdicts) == {one["verdict"] for group in groups for one in group["samples"]}
+
+
+def test_steps_are_found_by_any_text_in_a_prompt_or_a_sample() -> None:
+    groups = [
+        {
+            "stage": "grpo",
+            "step": step,
+            "prompt": f"ask {step}",
+            "samples": [sample(text=f"Straße {step % 2}")],
+        }
+        for step in range(4)
+    ]
+    assert steps_with(groups, "ASK 2") == [["grpo", 2]]
+    assert steps_with(groups, "STRASSE 1") == [["grpo", 1], ["grpo", 3]]
+    assert steps_with(groups, "nothing") == []
+    assert steps_with([{"samples": 3}, *groups[:1]], "ask") == [["grpo", 0]]

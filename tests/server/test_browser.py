@@ -390,6 +390,9 @@ def test_the_page_of_runs_draws_a_run_and_keeps_up_with_it(visit: Any, pages: An
     page.wait_for_selector("#samples .sample .answer")
     asked = [url.partition("/samples?")[2] for url in opened.requests if "/samples?" in url]
     assert asked == ["stage=grpo&step=10", "stage=grpo&step=5"], "a step is read when it is looked at"
+    page.get_by_label("find in samples").fill("nowhere")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".found:text('in 0 of 2 steps')")
     page.locator("nav").get_by_role("link", name="Chat").click()
     page.wait_for_selector(".welcome h1")
 

@@ -92,6 +92,8 @@ def test_the_samples_of_any_step_are_read_when_they_are_asked_for(watched: Any, 
     for stage, step in (("grpo", 2), ("sft", 1), ("grpo", "inf")):
         empty = watched.get("/api/runs/one/samples", params={"stage": stage, "step": step})
         assert empty.json() == {"groups": []}
+    for wanted, steps in (("ANSWER>B", [["grpo", 1]]), ("nowhere", [])):
+        assert watched.get("/api/runs/one/samples", params={"find": wanted}).json() == {"steps": steps}
     assert watched.get("/api/runs/one/samples", params={"stage": "grpo", "step": "x"}).status_code == 400
     assert watched.get("/api/runs/absent/samples", params={"stage": "grpo", "step": 1}).status_code == 404
 

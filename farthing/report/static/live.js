@@ -23,6 +23,7 @@ function asking(path) {
 /** Asks for the groups of a step of a run, and keeps those that were looked at last. The newest step may still grow; and
     after a rollback the same steps are others, so everything is forgotten when one has gone from the list. */
 function asker(name) {
+  const path = `/api/runs/${encodeURIComponent(name)}/samples`;
   const kept = new Map();
   let listed = [];
   const key = (stage, step) => JSON.stringify([stage, step]);
@@ -33,11 +34,15 @@ function asker(name) {
       kept.delete(listed.at(-1));
       listed = now;
     },
-    async ask({ stage, step }) {
+    async find(places, text) {
+      const { steps } = await asking(`${path}?${new URLSearchParams({ find: text })}`)();
+      const found = new Set(steps.map(([stage, step]) => key(stage, step)));
+      return places.filter(({ stage, step }) => found.has(key(stage, step)));
+    },
+    async groups({ stage, step }) {
       const place = key(stage, step);
       if (!kept.has(place)) {
-        const query = new URLSearchParams({ stage, step });
-        const found = await asking(`/api/runs/${encodeURIComponent(name)}/samples?${query}`)();
+        const found = await asking(`${path}?${new URLSearchParams({ stage, step })}`)();
         if (kept.size >= KEPT_STEPS) kept.delete(kept.keys().next().value);
         kept.set(place, found.groups);
       }
@@ -49,7 +54,7 @@ function asker(name) {
 /** Whether drawing again would take something out of a reader's hands. */
 function isReading(root) {
   const chosen = document.getSelection();
-  return root.querySelector(".plot:hover, .plot:focus, input:active, select:focus") !== null
+  return root.querySelector(".plot:hover, .plot:focus, input:active, input[type=search]:focus, select:focus") !== null
     || (chosen !== null && !chosen.isCollapsed && root.contains(chosen.anchorNode));
 }
 
@@ -127,7 +132,7 @@ function begin() {
     document.title = `${name} · farthing`;
     return live(root, [ofRun(name)], ([found]) => {
       samples.heard(found);
-      kept = mount(root, found, { kept, links: LINKS(), foot: "Read again while the run goes on.", ask: samples.ask });
+      kept = mount(root, found, { kept, links: LINKS(), foot: "Read again while the run goes on.", ask: samples });
     });
   }
   if (!document.querySelector("body > nav")) document.body.prepend(el("nav", { "aria-label": "pages" }, LINKS()));

@@ -10,6 +10,8 @@ function readerParts() {
     on: el("button", { type: "button", "aria-label": "next step" }, "›"),
     slider: el("input", { type: "range", min: 0, "aria-label": "step" }),
     where: el("span", { class: "where", "aria-live": "polite" }),
+    search: el("input", { type: "search", "aria-label": "find in samples", placeholder: "Find in samples" }),
+    found: el("span", { class: "small found", "aria-live": "polite" }),
     filters: el("div", { class: "choice filters", role: "group", "aria-label": "show" }),
     groups: el("div", { class: "choice groups", role: "group", "aria-label": "group" }),
     question: el("div", { class: "question" }),
@@ -17,7 +19,7 @@ function readerParts() {
     sample: el("article", { class: "sample", "aria-live": "polite" }),
   };
   parts.toolbar = el("div", { class: "toolbar" },
-    el("div", { class: "steps" }, parts.stage, parts.back, parts.slider, parts.on, parts.where), parts.filters);
+    el("div", { class: "steps" }, parts.stage, parts.back, parts.slider, parts.on, parts.where), parts.search, parts.found, parts.filters);
   parts.body = el("div", { class: "reader" },
     el("div", { class: "side" }, parts.groups, parts.question,
       el("p", { class: "heads small", "aria-hidden": "true" }, ["", "answer", "reward", "advantage"].map((head) =>
@@ -32,6 +34,7 @@ function prepareReader(parts, go) {
   parts.slider.max = go.places.length - 1;
   parts.stage.addEventListener("change", () => go.toStep(parts.stage.value, 0));
   parts.slider.addEventListener("input", () => go.toPlace(Number(parts.slider.value)));
+  parts.search.addEventListener("change", () => go.find(parts.search.value.trim()));
   parts.back.addEventListener("click", () => go.toPlace(go.ahead(-1)));
   parts.on.addEventListener("click", () => go.toPlace(go.ahead(1)));
 }
@@ -44,6 +47,8 @@ function drawReader(parts, go) {
   parts.back.disabled = go.ahead(-1) < 0;
   parts.on.disabled = go.ahead(1) < 0;
   fill(parts.where, `step ${plain(step)}`);
+  if (document.activeElement !== parts.search) parts.search.value = go.wanted;
+  fill(parts.found, go.found === null ? null : `in ${go.found.size} of ${go.places.length} steps`);
   fill(parts.filters, go.filters.map((name) => filterButton(name, go)));
   parts.body.setAttribute("aria-busy", String(!groups && !go.trouble));
   if (!groups) {

@@ -13,18 +13,26 @@ function stops({ groups, steps }) {
   return found;
 }
 
-const offers = (place, filter) => filter === "all" || place.verdicts.includes(filter);
+const offers = (place, { filter, found }) =>
+  (filter === "all" || place.verdicts.includes(filter)) && (found === null || found.has(place));
+
+/** The embedded places with this text in a prompt or a sample. */
+function holding(places, text) {
+  const wanted = text.toLowerCase();
+  const said = (group) => [group.prompt, ...group.samples.flatMap((sample) => sample.blocks.map((block) => block[1]))];
+  return places.filter(({ groups }) => groups.some((group) => said(group).some((words) => words.toLowerCase().includes(wanted))));
+}
 const matches = (sample, filter) => filter === "all" || sample.verdict === filter;
 const holds = (group, filter) => group.samples.some((sample) => matches(sample, filter));
 
 /** The state of the browser: place, group, sample and filter always name something that exists, once the groups of the
-    place are there. `ask(place)` promises them. */
+    place are there. `ask` promises them, and the places with a text; without it everything is there. */
 function navigation(places, changed, ask) {
   const verdicts = new Set(places.flatMap((place) => place.verdicts));
   const self = {
     places,
     filters: ["all", ...Object.keys(VERDICTS).filter((name) => verdicts.has(name))],
-    place: 0, group: 0, sample: 0, filter: "all", folded: false, trouble: null,
+    place: 0, group: 0, sample: 0, filter: "all", folded: false, trouble: null, found: null, wanted: "",
     current: () => places[self.place],
     samples: () => (self.current().groups ? self.current().groups[self.group].samples : []),
     listed: () => self.samples().map((_, n) => n).filter((n) => matches(self.samples()[n], self.filter)),
@@ -32,13 +40,13 @@ function navigation(places, changed, ask) {
     /** The nearest place in this direction that holds a sample of the filter, or -1. */
     ahead(direction) {
       for (let n = self.place + direction; n >= 0 && n < places.length; n += direction) {
-        if (offers(places[n], self.filter)) return n;
+        if (offers(places[n], self)) return n;
       }
       return -1;
     },
     async bring(place) {
       try {
-        place.groups = await ask(place);
+        place.groups = await ask.groups(place);
         if (!place.groups.length) throw new Error("these samples are gone");
         self.trouble = null;
       } catch (problem) {
@@ -82,18 +90,33 @@ function navigation(places, changed, ask) {
       const next = listed[listed.indexOf(self.sample) + direction];
       if (next !== undefined) self.toSample(next);
     },
+    /** Go only where this text is; everywhere again for none. */
+    async find(text) {
+      self.wanted = text;
+      let found = null;
+      try {
+        if (text) found = new Set(ask ? await ask.find(places, text) : holding(places, text));
+      } catch {
+        self.wanted = text = ""; // the server does not answer, which the page says elsewhere
+      }
+      if (self.wanted !== text) return;
+      self.found = found;
+      const next = !found || found.has(self.current()) ? self.place : Math.max(self.ahead(1), self.ahead(-1));
+      next < 0 || next === self.place ? changed() : self.toPlace(next);
+    },
     toFilter(filter) { self.filter = filter; self.settle(); },
     nextFilter() { self.toFilter(self.filters[(self.filters.indexOf(self.filter) + 1) % self.filters.length]); },
     toggleThinking() { self.folded = !self.folded; changed(); },
     /** What is looked at; the newest step stays the newest when more are logged. */
     where: () => ({ stage: self.current().stage, step: self.current().step, newest: self.place === places.length - 1,
-      group: self.group, sample: self.sample, filter: self.filter, folded: self.folded }),
-    resume({ stage, step, newest, group, sample, filter, folded }) {
+      group: self.group, sample: self.sample, filter: self.filter, folded: self.folded, wanted: self.wanted }),
+    resume({ stage, step, newest, group, sample, filter, folded, wanted }) {
       if (self.filters.includes(filter)) self.filter = filter;
       self.folded = folded;
       self.place = newest ? places.length - 1 : self.at(stage, step);
       if (!newest) Object.assign(self, { group, sample });
       self.settle();
+      if (wanted) self.find(wanted);
     },
     /** The place of a stage that is nearest to a step; where the stage has none, the last of all. */
     at(stage, step) {
@@ -120,6 +143,7 @@ const LIST_KEYS = { ArrowDown: KEYS.j, ArrowUp: KEYS.k };
 function listenToKeys(node, list, go) {
   node.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target.matches("input[type=search]")) return;
     const typing = event.target.matches("select, input");
     const scrolls = event.key.startsWith("Arrow") && !list.contains(event.target);
     const action = KEYS[event.key] || (event.target === list ? LIST_KEYS[event.key] : undefined);
