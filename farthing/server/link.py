@@ -28,7 +28,7 @@ log = logging.getLogger("farthing.server")
 
 _BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 _HEALTHY_SECONDS = 60.0
-_TOGETHER_SECONDS = 0.04
+_TOGETHER_SECONDS = 0.05
 """Tokens of one request that come closer together are handed on together: every event costs two processes more than its
 token does, and nobody reads faster."""
 

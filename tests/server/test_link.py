@@ -26,9 +26,9 @@ def test_the_first_token_and_the_last_go_out_at_once_and_those_between_together(
     assert wakes(10.0)
     assert not wakes(10.01)
     assert not wakes(10.02)
-    assert wakes(10.045)
-    assert not wakes(10.05)
-    assert wakes(10.06, {"end": "stop"})
+    assert wakes(10.055)
+    assert not wakes(10.06)
+    assert wakes(10.07, {"end": "stop"})
     assert len(generation.take()) == generation.tokens == 6
     assert (generation.first_token, generation.ended) == (10.0, True)
 
