@@ -126,7 +126,7 @@ def main() -> None:
     for summary in runs:
         cost = summary["cost"]
         print(
-            f"Seed {summary['seed']}, {summary['cores']:g} cores: {summary['wall_s'] / 60:.1f} minutes, "
+            f"Seed {summary['seed']} (cores: {summary['cores']:g}): {summary['wall_s'] / 60:.1f} minutes, "
             f"{cost['cpu_s'] / 60:.1f} processor minutes, "
             f"{summary['tokens'] / 1e6:.1f}M tokens, {summary['flops']:.2e} FLOPs, "
             f"{cost['money']:.4f} {cost['currency']}\n"
