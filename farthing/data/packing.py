@@ -18,7 +18,7 @@ from itertools import groupby
 from farthing.data.sample import Sample
 
 ROW_QUANTUM = 16
-FLAT_QUANTUM = 512
+FLAT_QUANTUM = 128
 TRAINED_QUANTUM = 256
 
 

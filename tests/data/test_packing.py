@@ -108,7 +108,7 @@ def test_rectangles_by_hand() -> None:
         (4, 20, 0, 2),
     ]
     assert laid.predictors[3] == [99, 128, 129] and laid.predictors[4] == [99]
-    assert laid.size == 512
+    assert laid.size == 256
 
 
 @pytest.mark.parametrize("prompt", [0, 3, 4, -1])
