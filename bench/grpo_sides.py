@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from bench.turns import after_imports, memory
@@ -66,7 +68,7 @@ def ours(connection: Connection, work: Work) -> None:
         model,
         OptimSettings(lr=LEARNING_RATE, betas=(0.9, 0.999)),
         compute_dtype=dtype,
-        microbatch_tokens=work.settings.get("microbatch_tokens", 8192),
+        microbatch_tokens=work.settings.get("microbatch_tokens", 2048),
     )
     engine = Engine(model, max_running=GROUPS * SAMPLES)
     engine.publish(0, dtype)
@@ -135,42 +137,24 @@ def trl(connection: Connection, work: Work) -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     import datasets
     import torch
-    import transformers
     from transformers import PreTrainedTokenizerFast
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
     from bench.sizes import random_model, twin
 
     torch.set_num_threads(work.threads)
-    transformers.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+    quiet()
     baseline = after_imports()
     settings = dict(work.settings)
-    micro_batch, weights = settings.pop("micro_batch"), getattr(torch, settings.pop("weights", "float32"))
-    model = twin(random_model(work.size), weights)
+    model = twin(random_model(work.size), getattr(torch, settings.pop("weights", "float32")))
     model.generation_config.eos_token_id = list(STOPS) if work.natural else 0
-    generation = settings.pop("generation_kwargs", {})
     if not work.natural:
-        generation = {**generation, "min_new_tokens": work.limit}
-    config = GRPOConfig(
-        output_dir="/tmp/farthing-versus-trl",
-        use_cpu=True,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=GROUPS * SAMPLES // micro_batch,
+        settings["generation_kwargs"] = {"min_new_tokens": work.limit}
+    config = grpo_config(
+        GROUPS * SAMPLES,
         num_generations=SAMPLES,
         max_completion_length=work.limit,
-        max_steps=1000,
         learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        loss_type="dapo",
-        gradient_checkpointing=False,
-        shuffle_dataset=False,
-        generation_kwargs=generation,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
         **settings,
     )
     texts = [" ".join(f"t{token}" for token in row) for step in range(1, 65) for row in prompts(step)]
@@ -185,6 +169,39 @@ def trl(connection: Connection, work: Work) -> None:
     )
     trainer.add_callback(_turns(trainer, connection, baseline))
     trainer.train()
+
+
+def quiet() -> None:
+    """No bars and no warnings between the lines of a result."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+
+
+def grpo_config(completions: int, *, micro_batch: int, **settings: Any) -> Any:
+    """TRL's configuration of a step of `completions`, all of which are sampled, then learnt from once: the loss that
+    farthing's side has, a constant rate, nothing recomputed, nothing logged or saved."""
+    from trl import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(Path(tempfile.gettempdir()) / "farthing-versus-trl"),
+        use_cpu=True,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=completions // micro_batch,
+        max_steps=1000,
+        lr_scheduler_type="constant",
+        loss_type="dapo",
+        gradient_checkpointing=False,
+        shuffle_dataset=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        **settings,
+    )
 
 
 def _trl_reward(completion_ids: list[list[int]], **_: Any) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 from collections.abc import Callable
@@ -22,15 +23,16 @@ class Side:
         self.process.start()
         theirs.close()
 
-    def step(self) -> Any:
+    def step(self, deadline_s: float = DEADLINE_S) -> Any:
         """Its answer. Raises EOFError if the process ended, TimeoutError if it did not answer."""
         self.connection.send(True)
-        if not self.connection.poll(DEADLINE_S):
-            raise TimeoutError(f"no answer within {DEADLINE_S:.0f} s")
+        if not self.connection.poll(deadline_s):
+            raise TimeoutError(f"no answer within {deadline_s:.0f} s")
         return self.connection.recv()
 
     def close(self) -> None:
-        if self.process.is_alive():
+        with contextlib.suppress(OSError):
+            # It may just have ended by itself.
             self.connection.send(False)
         self.process.join(10)
         self.process.kill()

@@ -1,15 +1,24 @@
-"""One step of reinforcement learning by farthing and by TRL's GRPOTrainer, in turn, at TRL's best settings.
+"""Reinforcement learning by farthing and by TRL's GRPOTrainer, at TRL's best settings: steps, memory, time to accuracy.
 
-    python bench/versus_trl.py [--json] [--quick] [--sizes 3M 12M] [--lengths fixed natural] [--rounds N]
+    python bench/versus_trl.py --base RUN/base [--json] [--quick]
+    python bench/versus_trl.py --skip-accuracy [--sizes 3M 12M] [--lengths fixed natural] [--rounds N]
 
-Qwen3-shaped models with random weights, 16 prompts of 126 tokens x 8 samples: completions of a fixed 128 tokens, and of
-natural length (mean near 64, at most 256). Each side runs in its own process with the same weights, prompts, reward,
-loss, threads and allocator; see `bench/grpo_sides.py`. Every setting of TRL in `SETTINGS` is tried; its best is the one
-with the shortest step, for its memory the one with the least. Then both sides take turns; medians over rounds. Where
-TRL was faster alone, in the sweep, than in turn, that counts.
+**Steps.** Qwen3-shaped models with random weights, 16 prompts of 126 tokens x 8 samples: completions of a fixed 128
+tokens, and of natural length (mean near 64, at most 256). Each side runs in its own process with the same weights,
+prompts, reward, loss, threads and allocator; see `bench/grpo_sides.py`. Every setting of TRL in `SETTINGS` is tried,
+and what does not work is printed with its reason; its best is the one with the shortest step, for its memory the one
+with the least. Then both sides take turns; medians over rounds. Where TRL was faster alone, in the sweep, than in turn,
+that counts.
 
-Ratios above 1 are in farthing's favour; the headline is the worst cell. The last line of --json is one object. Time to
-accuracy is not measured here: `time_to_accuracy_ratio` is null.
+**Time to accuracy.** `bench/accuracy.py`: from the base model of a speedrun, three seeds; TRL has 15 minutes for each,
+with every entry of `RATES` for the first and the best of them for the others. The measure is void where TRL gains less
+than ten points.
+
+--quick, under 40 minutes on two cores: two rounds; the whole sweep for the first cell, then its two fastest settings
+and the leanest; one seed, six minutes and the first of `RATES`.
+
+Ratios above 1 are in farthing's favour; the headline is the worst cell, or the worst seed. The last line of --json is
+one object; a ratio that was not measured, or whose measure is void, is null.
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from bench import accuracy
 from bench.grpo_sides import Step, Work, ours, trl
 from bench.measure import machine, require_idle
 from bench.turns import Side
@@ -42,7 +52,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "weights": "bfloat16",
         "cache_implementation": "static",
     },
+    "bf16 weights, continuous batching": {
+        "micro_batch": 16,
+        "bf16": False,
+        "weights": "bfloat16",
+        "use_transformers_continuous_batching": True,
+    },
 }
+SWEEP_DEADLINE_S = 150.0
+"""A setting whose step takes longer is not TRL's best."""
+AUTOCAST = SETTINGS["bf16 autocast"]
+RATES: dict[str, tuple[float, dict[str, Any]]] = {
+    "bf16 autocast, 3e-4": (3e-4, AUTOCAST),
+    "bf16 autocast, 1e-3": (1e-3, AUTOCAST),
+    "bf16 weights, 1e-3": (1e-3, SETTINGS["bf16 weights"]),
+}
+"""Learning rate and settings that TRL may choose from; the first is what was best where this was written."""
+QUICK_MINUTES, MINUTES, SEEDS = 6.0, 15.0, (0, 1, 2)
 
 
 def sweep(work: Callable[[dict[str, Any]], Work], names: list[str]) -> dict[str, Step]:
@@ -51,14 +77,14 @@ def sweep(work: Callable[[dict[str, Any]], Work], names: list[str]) -> dict[str,
     for name in names:
         side = Side(trl, work(SETTINGS[name]))
         try:
-            side.step()
-            found[name] = side.step()
+            side.step(SWEEP_DEADLINE_S)
+            found[name] = side.step(SWEEP_DEADLINE_S)
             print(
-                f"  TRL, {name:28} {found[name].step_s:6.2f} s, generation {found[name].generate_s:5.2f} s",
+                f"  TRL, {name:33} {found[name].step_s:6.2f} s, generation {found[name].generate_s:5.2f} s",
                 flush=True,
             )
         except (EOFError, TimeoutError, OSError) as problem:
-            print(f"  TRL, {name:28} failed: {type(problem).__name__} {problem}", flush=True)
+            print(f"  TRL, {name:33} failed: {type(problem).__name__} {problem}", flush=True)
         finally:
             side.close()
     return found
@@ -130,32 +156,77 @@ def show(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def cells(asked: argparse.Namespace, rounds: int) -> list[dict[str, Any]]:
+    """Every size and length that was asked for."""
+    found: list[dict[str, Any]] = []
+    names = asked.settings
+    for size in asked.sizes:
+        for lengths in asked.lengths:
+            found.append(show(cell(size, lengths, rounds, names, asked.threads)))
+            if asked.quick and len(found) == 1:
+                names = worthwhile(found[0]["tried"])
+                print(f"  from here on TRL is tried with {', '.join(names)}", flush=True)
+    return found
+
+
+def worthwhile(tried: dict[str, dict[str, Any]]) -> list[str]:
+    """The two fastest settings and the leanest."""
+    fastest = sorted(tried, key=lambda name: tried[name]["step_s"])[:2]
+    leanest = min(tried, key=lambda name: tried[name]["peak_bytes"])
+    return list(dict.fromkeys([*fastest, leanest]))
+
+
+def races(base: str, minutes: float, seeds: tuple[int, ...], names: list[str]) -> list[dict[str, Any]]:
+    """Time to accuracy, one seed after the other."""
+    found: list[dict[str, Any]] = []
+    for seed in seeds:
+        print(f"accuracy, seed {seed}", flush=True)
+        tried = [(name, *RATES[name]) for name in names]
+        found.append(accuracy.run(accuracy.Race(base, seed, minutes), tried))
+        names = [found[0]["best"]]
+    return found
+
+
+def headline(cells: list[dict[str, Any]], races: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The worst of everything; null where any part of it is."""
+    names = ("rollout_ratio", "step_ratio", "memory_ratio")
+    worst: dict[str, float | None] = {
+        name: min((found[name] for found in cells), default=None) for name in names
+    }
+    ratios = [race["ratio"] for race in races]
+    worst["time_to_accuracy_ratio"] = None if not ratios or None in ratios else min(ratios)
+    return worst
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", nargs="+", choices=("3M", "12M"), default=["3M", "12M"])
+    parser.add_argument("--base", metavar="MODEL_DIR", help="the base model of a speedrun: RUN/base")
+    parser.add_argument("--skip-accuracy", action="store_true", help="steps and memory alone")
+    parser.add_argument("--sizes", nargs="*", choices=("3M", "12M"), default=["3M", "12M"])
     parser.add_argument("--lengths", nargs="+", choices=list(LENGTHS), default=list(LENGTHS))
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--rates", nargs="+", choices=list(RATES), help="what TRL tries for accuracy")
+    parser.add_argument("--minutes", type=float, help="of TRL's training for each of them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="two rounds")
+    parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     asked = parser.parse_args()
-    rounds = 2 if asked.quick else asked.rounds
+    if not asked.base and not asked.skip_accuracy:
+        parser.error("time to accuracy needs --base RUN/base, or leave it out with --skip-accuracy")
     require_idle(asked.force)
-    cells = [
-        show(cell(size, lengths, rounds, asked.settings, asked.threads))
-        for size in asked.sizes
-        for lengths in asked.lengths
-    ]
-    names = ("rollout_ratio", "step_ratio", "memory_ratio")
-    headline: dict[str, Any] = {name: min(found[name] for found in cells) for name in names}
-    headline["time_to_accuracy_ratio"] = None
+    found = cells(asked, 2 if asked.quick else asked.rounds)
+    raced: list[dict[str, Any]] = []
+    if not asked.skip_accuracy:
+        minutes = asked.minutes or (QUICK_MINUTES if asked.quick else MINUTES)
+        names = asked.rates or list(RATES)[: 1 if asked.quick else None]
+        raced = races(asked.base, minutes, SEEDS[:1] if asked.quick else SEEDS, names)
     if asked.json:
-        packages = ("trl", "transformers", "accelerate")
-        print(json.dumps({**headline, "machine": machine(asked.threads, *packages), "cells": cells}))
+        about = machine(asked.threads, "trl", "transformers", "accelerate")
+        print(json.dumps({**headline(found, raced), "machine": about, "cells": found, "races": raced}))
 
 
 if __name__ == "__main__":
