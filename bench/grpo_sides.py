@@ -57,6 +57,7 @@ def ours(connection: Connection, work: Work) -> None:
 
     from bench.sizes import random_model
     from farthing.engine.engine import Engine
+    from farthing.learner.freed import give_back
     from farthing.learner.local import LocalLearner
     from farthing.learner.optim import OptimSettings
 
@@ -79,6 +80,7 @@ def ours(connection: Connection, work: Work) -> None:
         completions = engine.generate(_requests(work, index))
         generated = time.perf_counter()
         learner.step(_samples(completions, index), _objective)
+        give_back()
         engine.publish(index, dtype)
         ended = time.perf_counter()
         tokens = sum(len(completion.token_ids) for completion in completions)

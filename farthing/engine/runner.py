@@ -176,7 +176,7 @@ class Runner:
         if not self.slots.are_read_exactly:
             self._exchange(*ordering(self.columns.length[:num_rows] + 1))
         lengths = self.columns.length[:num_rows].copy()
-        self.slots.reserve(0, int(lengths.max()) + 1)
+        self._lengthen(int(lengths.max()) + 1)
         attend = DecodeAttend(self.slots, lengths)
         padded = padded_rows(num_rows)
         ids, positions = np.zeros((padded, 1), np.int64), np.zeros((padded, 1), np.int64)
@@ -186,6 +186,15 @@ class Runner:
         slots = np.arange(num_rows)
         self._draw(self.model.logits(hidden[:, 0])[:num_rows], slots)
         return slots
+
+    def _lengthen(self, num_tokens: int) -> None:
+        """Room for longer sequences: for those that are left alone, which in the end are few and long."""
+        if num_tokens <= self.slots.num_tokens:
+            return
+        taken = 1 + max(self.slot_of.values())
+        # Whoever comes next has to ask for room again, so no empty place may be beyond what there is.
+        del self.seated[taken:]
+        self.slots.reserve(padded_rows(taken) + ROW_QUANTUM, num_tokens, taken)
 
     def _draw(self, logits: torch.Tensor, slots: np.ndarray) -> None:
         c = self.columns

@@ -46,6 +46,11 @@ class Slots:
         return self.keys.shape[1]
 
     @property
+    def num_tokens(self) -> int:
+        """How long a sequence may become before room is made."""
+        return self.keys.shape[3]
+
+    @property
     def are_read_exactly(self) -> bool:
         """Whether a row's keys are read up to its own length, wherever it sits: then rows need no order. Latents, which
         are their own values, and heads of unusual size are read in plain products over whole buckets."""
@@ -57,8 +62,9 @@ class Slots:
         keys, values = self.keys[layer], self.values[layer]
         return keys, values if values.shape[-1] else keys[..., :value_channels]
 
-    def reserve(self, num_slots: int, num_tokens: int) -> None:
-        """Room for `num_slots` sequences of `num_tokens` (rounded up to whole buckets); contents are kept.
+    def reserve(self, num_slots: int, num_tokens: int, taken: int | None = None) -> None:
+        """Room for `num_slots` sequences of `num_tokens` (rounded up to whole buckets); contents are kept. `taken`: no
+        more slots than these, the first, hold anything: where room grows, the others are let go.
 
         For plain products room for tokens grows one bucket at a time: where it equals the bucket of the rows in it,
         their keys are one contiguous block that is read in place; with room to spare they would be copied first. Where
@@ -70,9 +76,10 @@ class Slots:
         if num_tokens > tokens and self.are_read_exactly:
             num_tokens = max(num_tokens, tokens * 3 // 2)
         num_tokens = -(-num_tokens // KEY_BUCKET) * KEY_BUCKET
-        wanted = max(num_slots, slots), max(num_tokens, tokens)
-        self.keys = _grown(self.keys, *wanted)
-        self.values = _grown(self.values, *wanted)
+        kept = slots if taken is None else min(taken, slots)
+        wanted = max(num_slots, kept), max(num_tokens, tokens)
+        self.keys = _grown(self.keys, kept, *wanted)
+        self.values = _grown(self.values, kept, *wanted)
 
     def convert(self, dtype: torch.dtype) -> None:
         """Hold contents in another dtype from now on."""
@@ -93,10 +100,10 @@ class Slots:
             store[:, target, :, :num_tokens] = store[:, source, :, :num_tokens]
 
 
-def _grown(store: Tensor, num_slots: int, num_tokens: int) -> Tensor:
-    layers, slots, heads, tokens, channels = store.shape
+def _grown(store: Tensor, kept: int, num_slots: int, num_tokens: int) -> Tensor:
+    layers, _, heads, tokens, channels = store.shape
     bigger = store.new_zeros(layers, num_slots, heads, num_tokens, channels)
-    bigger[:, :slots, :, :tokens] = store
+    bigger[:, :kept, :, :tokens] = store[:, :kept]
     return bigger
 
 

@@ -13,6 +13,7 @@ from farthing.cost.entries import Entry
 from farthing.data.sample import Sample
 from farthing.engine.engine import Engine
 from farthing.learner.checkpoint import Checkpoints
+from farthing.learner.freed import give_back
 from farthing.learner.local import LocalLearner
 from farthing.models.arithmetic import forward_flops
 from farthing.rollout.assemble import assemble
@@ -99,6 +100,7 @@ class Policy:
             tokens = sum(len(row.token_ids) for row in samples)
             entry.tokens += tokens
             entry.flops += self.learner.train_flops(tokens, tokens // max(len(samples), 1))
+        give_back()
         self.engine.publish(self.step + 1, self.learner.compute_dtype)
         if self.reference is not None:
             self.reference.follow(self.learner.model, self.step + 1)

@@ -290,3 +290,29 @@ def test_a_stream_that_is_given_up_leaves_the_engine(model: Decoder) -> None:
 
 def test_no_requests_no_completions(model: Decoder) -> None:
     assert Engine(model).generate([]) == []
+
+
+def test_one_long_sequence_keeps_no_room_for_those_that_have_ended(model: Decoder) -> None:
+    """Short ones end, a long one goes on past the room there was, others come late: all get what they get alone, and
+    there is room for those that are here."""
+
+    def request(name: str, limit: int) -> Request:
+        prompt = (1 + len(name), 2, sum(map(ord, name)) % 61)
+        return Request(prompt, SamplingParams(max_new_tokens=limit, seed=limit), name)
+
+    early = [request(f"early {n}", 4 + n % 3) for n in range(40)]
+    long, late = request("long", 120), [request(f"late {n}", 6) for n in range(20)]
+    engine = Engine(model, max_running=64)
+    for one in (*early, long):
+        engine.add(one)
+    drawn: dict[str, list[int]] = {}
+    for step in range(200):
+        if step == 100:
+            assert engine.runner.slots.num_slots <= 32, "room of those that have ended was let go"
+            for one in late:
+                engine.add(one)
+        for event in engine.step():
+            drawn.setdefault(event.request_id, []).append(event.token_id)
+    engine.check_integrity()
+    for one in (*early, long, *late):
+        assert drawn[one.request_id] == Engine(model).generate([one])[0].token_ids

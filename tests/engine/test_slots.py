@@ -60,6 +60,9 @@ def test_room_grows_and_contents_stay(slots: Slots) -> None:
     assert slots.keys.shape == (2, 5, 2, 2 * KEY_BUCKET, 3) and slots.num_slots == 5
     assert torch.equal(slots.keys[:, :3, :, :KEY_BUCKET], keys)
     assert torch.equal(slots.values[:, :3, :, :KEY_BUCKET], values)
+    slots.reserve(1, 2 * KEY_BUCKET + 1, taken=1)
+    assert slots.num_slots == 1, "what nobody has taken is let go"
+    assert torch.equal(slots.keys[:, :, :, :KEY_BUCKET], keys[:, :1])
     slots.clear()
     assert slots.num_slots == 0
 
