@@ -170,7 +170,7 @@ def trl(connection: Connection, race: Race) -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     import datasets
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from trl import GRPOTrainer
 
     from farthing.cost.hardware import available_cores
@@ -202,6 +202,7 @@ def trl(connection: Connection, race: Race) -> None:
     )
     timer = _stopping(race.minutes * 60)
     trainer.add_callback(timer)
+    trainer.remove_callback(PrinterCallback)
     before = judge.accuracy(trainer.model.state_dict())
     trainer.train()
     after = judge.accuracy(trainer.model.state_dict())
