@@ -17,8 +17,8 @@ from typing import Any
 from bench.load import varied
 from farthing.engine.api import Request, SamplingParams
 from farthing.engine.engine import Engine
-from farthing.server.loading import load
-from farthing.server.models import open_served
+from farthing.server.backend.loading import load
+from farthing.server.protocol.models import open_served
 from farthing.text.chat import render
 
 

@@ -23,7 +23,7 @@ from farthing import recipe
 from farthing.algorithms.presets import PRESETS
 from farthing.cli.main import COMMANDS, GROUPS
 from farthing.config import to_toml
-from farthing.server.limits import Limits
+from farthing.server.protocol.limits import Limits
 from farthing.stages.config.base import LoraTable
 from farthing.stages.config.foreign import FOREIGN
 from farthing.stages.config.guards import GuardConfig

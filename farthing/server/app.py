@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from farthing.server.chat_routes import ChatRoute
-from farthing.server.completions import CompletionRoute
-from farthing.server.errors import ApiError
 from farthing.server.health import Health
-from farthing.server.openapi import document
+from farthing.server.openai.chat_routes import ChatRoute
+from farthing.server.openai.completions import CompletionRoute
+from farthing.server.protocol.errors import ApiError
+from farthing.server.protocol.openapi import document
 from farthing.server.security import Door, Gate
 from farthing.server.service import Service
 

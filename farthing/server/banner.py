@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from farthing.server.models import ServedModel
+from farthing.server.protocol.models import ServedModel
 
 _ATTENTIVE = 5.0
 """Tokens per second that one can read along with."""

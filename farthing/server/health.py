@@ -9,9 +9,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from farthing.server.errors import ApiError, unavailable
-from farthing.server.link import EngineGone
-from farthing.server.models import ServedModel
+from farthing.server.backend.link import EngineGone
+from farthing.server.protocol.errors import ApiError, unavailable
+from farthing.server.protocol.models import ServedModel
 from farthing.server.service import Service
 
 _PROBE_SECONDS = 10.0

@@ -22,8 +22,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from farthing.errors import UserError
-from farthing.server.errors import ApiError
 from farthing.server.metrics import Metrics
+from farthing.server.protocol.errors import ApiError
 
 PUBLIC = frozenset({"/health/live"})
 SESSION_PATH = "/session"

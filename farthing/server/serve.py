@@ -19,18 +19,18 @@ from starlette.applications import Starlette
 from farthing.cost.hardware import available_cores
 from farthing.errors import CheckpointError, UserError
 from farthing.server.app import build
+from farthing.server.backend.link import EngineLink
 from farthing.server.banner import address, greeting
-from farthing.server.history import History
-from farthing.server.history_routes import HistoryRoutes
-from farthing.server.limits import Limits
-from farthing.server.link import EngineLink
-from farthing.server.models import ServedModel, open_served
-from farthing.server.pages import page_routes
-from farthing.server.preset_routes import PresetRoutes
-from farthing.server.run_routes import RunRoutes
+from farthing.server.pages.history import History
+from farthing.server.pages.history_routes import HistoryRoutes
+from farthing.server.pages.pages import page_routes
+from farthing.server.pages.preset_routes import PresetRoutes
+from farthing.server.pages.run_routes import RunRoutes
+from farthing.server.pages.writing import Writers
+from farthing.server.protocol.limits import Limits
+from farthing.server.protocol.models import ServedModel, open_served
 from farthing.server.security import Door, Keys, is_loopback, read_keys
 from farthing.server.service import Service
-from farthing.server.writing import Writers
 
 _GRACE_SECONDS = 3
 _MOST_CONNECTIONS = 1024

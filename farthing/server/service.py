@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from farthing.server.errors import ApiError, unavailable
-from farthing.server.limits import Limits
-from farthing.server.link import EngineLink, Generation
+from farthing.server.backend.link import EngineLink, Generation
 from farthing.server.metrics import Metrics
-from farthing.server.models import ServedModel
+from farthing.server.protocol.errors import ApiError, unavailable
+from farthing.server.protocol.limits import Limits
+from farthing.server.protocol.models import ServedModel
 
 
 @dataclass

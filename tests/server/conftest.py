@@ -97,7 +97,7 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from farthing.server.limits import Limits
+from farthing.server.protocol.limits import Limits
 from farthing.server.serve import Settings, serve
 
 told = json.loads(sys.argv[1])

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from farthing.server.answers import ChatCompletion, ErrorEnvelope, TextCompletion
+from farthing.server.protocol.answers import ChatCompletion, ErrorEnvelope, TextCompletion
 
 CASES = int(os.environ.get("FARTHING_FUZZ_CASES", "120"))
 SLOWLY = settings(

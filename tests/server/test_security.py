@@ -11,7 +11,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from farthing.errors import UserError
-from farthing.server.errors import ApiError
+from farthing.server.protocol.errors import ApiError
 from farthing.server.security import Door, Keys, read_keys
 from farthing.server.serve import Settings, serve
 

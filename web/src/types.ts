@@ -1,4 +1,4 @@
-// What the server says, as farthing/server/history_routes.py says it.
+// What the server says, as farthing/server/pages/history_routes.py says it.
 
 export type Effort = "none" | "minimal" | "low" | "medium" | "high" | "max";
 

@@ -1,0 +1,168 @@
+"""The engine's own process: reads requests from a socket, steps the engines, writes tokens back.
+
+    python -m farthing.server.backend.engine_process SOCKET SETTINGS
+
+One thread computes; another only reads lines into a queue and ends the process when the web process is gone. Whatever
+can be wrong with a request was refused before it came here; what still fails, fails alone. An exception in a step is a
+bug: the process ends, and the web process tells everybody and starts another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from farthing.engine.api import Request, SamplingParams, TokenEvent
+from farthing.errors import FarthingError
+from farthing.server.backend.loading import Served, load
+from farthing.server.backend.wire import BEAT_SECONDS, Message, decode, encode
+
+
+class EngineProcess:
+    """Engines and the connection they are driven by."""
+
+    def __init__(self, connection: socket.socket, settings: dict[str, Any]) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._served: list[Served] = []
+        self._last_beat = 0.0
+
+    def run(self) -> None:
+        """Load, say hello, then work until the connection ends."""
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            self._served = [load(model, self._settings) for model in self._settings["models"]]
+        except FarthingError as error:
+            self._send({"kind": "fatal", "message": str(error)})
+            return
+        self._send({"kind": "hello", "models": [served.facts for served in self._served]})
+        while True:
+            self._take_messages()
+            for number, served in enumerate(self._served):
+                if not served.engine.scheduler.is_idle:
+                    self._step(number, served)
+            self._beat()
+
+    def _read(self) -> None:
+        """Lines into the inbox. When they end there is nobody to work for."""
+        try:
+            with self._connection.makefile("rb") as lines:
+                for line in lines:
+                    self._inbox.put(decode(line))
+        finally:
+            os._exit(0)
+
+    def _take_messages(self) -> None:
+        """All that have come; with nothing to compute, wait for one."""
+        idle = all(served.engine.scheduler.is_idle for served in self._served)
+        try:
+            self._handle(self._inbox.get(timeout=BEAT_SECONDS) if idle else self._inbox.get_nowait())
+            while True:
+                self._handle(self._inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, message: Message) -> None:
+        operation, name = message["op"], message["id"]
+        if operation == "check":
+            self._send({"kind": "checked", "id": name, "message": self._complaint()})
+            return
+        served = self._served[message["model"]]
+        if operation == "add":
+            self._add(served, message)
+        elif operation == "abort":
+            served.engine.abort(name)
+            served.steering.pop(name, None)
+            self._send({"kind": "freed", "id": name})
+        elif operation == "close_thought" and name in served.steering:
+            served.steering[name].close_thought()
+
+    def _add(self, served: Served, message: Message) -> None:
+        name = message["id"]
+        try:
+            steering = served.steer(message["steering"], message["grammar"])
+            params = SamplingParams(**message["params"] | {"stop_token_ids": served.stop_ids})
+            served.engine.add(Request(tuple(message["prompt"]), params, name, steering))
+        except (FarthingError, ValueError) as error:
+            self._send({"kind": "failed", "id": name, "message": str(error)})
+            return
+        if steering is not None:
+            served.steering[name] = steering
+
+    def _step(self, number: int, served: Served) -> None:
+        events = served.engine.step()
+        if events:
+            self._send(
+                {"kind": "tokens", "model": number, "events": [packed(event, served) for event in events]}
+            )
+        for event in events:
+            if event.completion is not None:
+                steering = served.steering.pop(event.request_id, None)
+                if steering is not None and steering.failure is not None:
+                    self._send({"kind": "failed", "id": event.request_id, "message": steering.failure})
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._last_beat >= BEAT_SECONDS:
+            self._last_beat = now
+            self._send({"kind": "beat", "models": [served.load() for served in self._served]})
+
+    def _complaint(self) -> str | None:
+        """What is wrong with the engines' books; None if nothing is."""
+        try:
+            for served in self._served:
+                served.engine.check_integrity()
+        except FarthingError as error:
+            return str(error)
+        return None
+
+    def _send(self, message: Message) -> None:
+        self._connection.sendall(encode(message))
+
+
+def packed(event: TokenEvent, served: Served) -> list[Any]:
+    """An event as a short list; its fourth entry, where there is one, has what is not there every time."""
+    row: list[Any] = [event.request_id, event.token_id, event.logprob]
+    more: dict[str, Any] = {}
+    if event.top:
+        more["top"] = event.top
+    if event.completion is not None:
+        more |= _ending(event, served)
+    return [*row, more] if more else row
+
+
+def _ending(event: TokenEvent, served: Served) -> dict[str, Any]:
+    done = event.completion
+    assert done is not None
+    steering = served.steering.get(event.request_id)
+    ending: dict[str, Any] = {
+        "end": "failed" if steering is not None and steering.failure is not None else done.finish_reason,
+        "cached": done.cached_tokens,
+    }
+    if steering is not None and steering.thought is not None:
+        ending["thought"] = steering.thought.why_closed
+    if done.prompt_logprobs:
+        ending |= {"prompt": done.prompt_logprobs, "prompt_top": done.prompt_top}
+    return ending
+
+
+def main(arguments: list[str]) -> None:
+    """The process: `SOCKET` to connect to, `SETTINGS` as JSON."""
+    path, settings = arguments[0], json.loads(arguments[1])
+    # Ctrl-C in a terminal reaches every process of the group; this one ends with its connection.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(path)
+        EngineProcess(connection, settings).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

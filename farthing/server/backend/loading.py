@@ -1,0 +1,175 @@
+"""From a model directory to an engine that fits this machine: weights, cache, a short measurement. Engine process only.
+
+Nothing here may be imported by the web process: it brings torch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from farthing.cost.hardware import has_bf16, memory_bytes
+from farthing.engine.api import Request, SamplingParams
+from farthing.engine.constraints import Steering, steering_from
+from farthing.engine.engine import Engine
+from farthing.engine.grammar import Grammars
+from farthing.errors import CheckpointError
+from farthing.models.arithmetic import kv_bytes_per_token, parameters
+from farthing.models.checkpoint import load_model
+from farthing.models.config import ModelConfig
+from farthing.models.decoder import Decoder
+from farthing.models.int8 import quantise
+from farthing.models.sources import read_config, read_config_json
+from farthing.server.backend.fit import Fit, fit
+from farthing.text.tokenizer import Tokenizer
+
+# Two copies of a model up to this size are affordable: float32 for the head and the sums, bfloat16 to compute with.
+_SMALL = 2 << 30
+_STEP_SECONDS = 0.25
+
+
+@dataclass
+class Served:
+    """One model with its engine. `facts` is what the web process is told of it, `steering` who asks for what."""
+
+    engine: Engine
+    grammars: Grammars
+    stop_ids: tuple[int, ...]
+    facts: dict[str, Any]
+    steering: dict[str, Steering] = field(default_factory=dict)
+
+    def steer(self, spec: dict[str, Any], grammar: str | None) -> Steering | None:
+        """What a request asks of its tokens; raises EngineError for a grammar that cannot be used."""
+        return steering_from(spec, None if grammar is None else self.grammars.start(grammar), self.stop_ids)
+
+    def load(self) -> dict[str, int]:
+        """How busy the engine is."""
+        scheduler = self.engine.scheduler
+        return {
+            "running": len(scheduler.running) + len(scheduler.prefilling),
+            "waiting": len(scheduler.waiting),
+            "cold": len(scheduler.cold),
+            "blocks": len(scheduler.pool.blocks),
+            "free_blocks": scheduler.pool.num_free,
+        }
+
+
+def load(asked: dict[str, Any], settings: dict[str, Any]) -> Served:
+    """Read the weights, make room for keys and values, measure. Raises CheckpointError for what cannot be served."""
+    torch.set_num_threads(settings["threads"])
+    directory = Path(asked["directory"])
+    config = read_config(read_config_json(directory))
+    dtype = compute_dtype(settings["dtype"])
+    in_bfloat16 = dtype is torch.bfloat16 and 4 * parameters(config).total > _SMALL
+    model, tokenizer = load_model(directory, "bfloat16" if in_bfloat16 else "float32")
+    if tokenizer is None:
+        raise CheckpointError(
+            f"{directory}: there is no tokenizer (tokenizer.json), so text means nothing to it"
+        )
+    if settings["quantize"]:
+        quantise(model)
+    weights = resident_bytes()
+    plan = plan_cache(config, dtype, settings, weights)
+    engine = make_engine(model, tokenizer, plan, dtype)
+    speed = measure(engine, config, settings["measure_seconds"])
+    if speed:
+        engine.scheduler.prefill_tokens = max(64, min(2048, int(speed["prefill"] * _STEP_SECONDS)))
+    stop_ids = tuple(asked["stop_ids"])
+    facts = {
+        "parameters": parameters(config).total,
+        "vocab_size": config.vocab_size,
+        "context": plan.context,
+        "full_context": config.max_position_embeddings,
+        "running": plan.running,
+        "dtype": settings["quantize"] or str(dtype or torch.float32).removeprefix("torch."),
+        "weight_bytes": weights,
+        "cache_bytes": plan.cache_bytes,
+        "threads": torch.get_num_threads(),
+        "speed": speed,
+    }
+    return Served(engine, Grammars(tokenizer, config.vocab_size, stop_ids), stop_ids, facts)
+
+
+def compute_dtype(name: str) -> torch.dtype | None:
+    """bfloat16, or None for float32; "auto" takes bfloat16 where the processor multiplies it in hardware."""
+    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and has_bf16()) else None
+
+
+def plan_cache(config: ModelConfig, dtype: torch.dtype | None, settings: dict[str, Any], used: int) -> Fit:
+    """How long conversations may be and how many there is room for."""
+    name = str(dtype or torch.float32).removeprefix("torch.")
+    share = len(settings["models"])
+    return fit(
+        context=min(config.max_position_embeddings, settings["context"] or config.max_position_embeddings),
+        token_bytes=kv_bytes_per_token(config, name),
+        memory=settings["cache_bytes"] or (memory_bytes() - used) * 2 // 5 // share,
+        running=settings["running"],
+    )
+
+
+def make_engine(model: Decoder, tokenizer: Tokenizer, plan: Fit, dtype: torch.dtype | None) -> Engine:
+    """An engine that keeps finished conversations for their next turn."""
+    engine = Engine(
+        model,
+        tokenizer,
+        max_running=plan.running,
+        cache_tokens=plan.slots * plan.context,
+        prefill_tokens=256,
+        keep_prefixes=True,
+        max_cold=plan.slots - plan.running,
+        cache_dtype=dtype,
+    )
+    engine.publish(0, dtype)
+    return engine
+
+
+def measure(engine: Engine, config: ModelConfig, seconds: float) -> dict[str, float]:
+    """Tokens per second: reading a prompt, writing for one person, writing for eight. Also warms up every kernel."""
+    if not seconds:
+        return {}
+    room = min(config.max_position_embeddings, 160)
+    prompt = tuple(index % config.vocab_size for index in range(room // 2))
+    first = _first_token(engine, prompt)
+    _first_token(engine, prompt[:4])
+    speed = {"prefill": len(prompt) / min(first, _first_token(engine, prompt[::-1]))}
+    for people in (1, min(8, engine.scheduler.max_running)):
+        speed[f"decode_{people}"] = _decode_rate(engine, prompt[:8], people, room - 8, seconds)
+    engine.publish(0, engine.model.compute_dtype)
+    return speed
+
+
+def _first_token(engine: Engine, prompt: tuple[int, ...]) -> float:
+    """Seconds from a prompt to its first token."""
+    start = time.perf_counter()
+    engine.generate([Request(prompt, SamplingParams(max_new_tokens=1))])
+    return time.perf_counter() - start
+
+
+def _decode_rate(engine: Engine, prompt: tuple[int, ...], people: int, tokens: int, seconds: float) -> float:
+    """Tokens per second and person, `people` writing at once."""
+    names = [f"measure-{person}" for person in range(people)]
+    for seed, name in enumerate(names):
+        engine.add(Request(prompt, SamplingParams(max_new_tokens=tokens, seed=seed), name))
+    engine.step()
+    engine.step()
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds and not engine.scheduler.is_idle:
+        engine.step()
+        steps += 1
+    elapsed = time.perf_counter() - start
+    for name in names:
+        engine.abort(name)
+    return steps / elapsed if elapsed else 0.0
+
+
+def resident_bytes() -> int:
+    """Memory of this process, in bytes; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * 4096

@@ -1,0 +1,50 @@
+"""A conversation as a file to keep: JSON with everything, or Markdown to read."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+from farthing.server.pages.history import Record
+
+_SPEAKERS = {"user": "You", "assistant": "Model"}
+
+
+def as_json(conversation: Record) -> str:
+    """Every branch, every number."""
+    return json.dumps({"format": 1, **conversation}, ensure_ascii=False, indent=1)
+
+
+def as_markdown(conversation: Record) -> str:
+    """The branch that is looked at; thinking as a quotation, so that nothing in it can be taken for the answer."""
+    by_id = {message["id"]: message for message in conversation["messages"]}
+    lines = [f"# {conversation['title'] or 'Conversation'}", ""]
+    created = datetime.fromtimestamp(conversation["created"], UTC)
+    lines += [f"{created:%Y-%m-%d %H:%M} UTC", ""]
+    at, path = conversation["leaf"], []
+    while at is not None:
+        path.append(by_id[at])
+        at = by_id[at]["parent"]
+    for message in reversed(path):
+        name = _SPEAKERS[message["role"]]
+        model = message["details"].get("model")
+        lines += [f"## {name}" + (f" ({model})" if model else ""), ""]
+        if message["thinking"]:
+            lines += [*(f"> {line}".rstrip() for line in message["thinking"].splitlines()), ""]
+        lines += [message["content"], ""]
+    return "\n".join(lines)
+
+
+def attachment(conversation: Record, text: str, ending: str) -> Response:
+    """A file named after the conversation; never shown by the browser itself."""
+    name = re.sub(r"[^\w-]+", "-", conversation["title"]).strip("-")[:60] or "conversation"
+    kind = {"json": "application/json", "md": "text/markdown"}[ending]
+    return Response(
+        text.encode("utf-8", "replace"),
+        media_type=f"{kind}; charset=utf-8",
+        headers={"content-disposition": f"attachment; filename*=UTF-8''{quote(name)}.{ending}"},
+    )
