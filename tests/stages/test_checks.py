@@ -264,9 +264,9 @@ def test_sampler_and_learner_that_differ_are_refused(evidence: Evidence) -> None
 
 
 def test_a_step_that_does_not_fit_is_refused(evidence: Evidence) -> None:
-    assert found(replace(evidence, memory_bytes=32 << 20), "memory").verdict == "refuse"
-    needed = float(found(evidence, "memory").measured.split()[2])
-    close = replace(evidence, memory_bytes=int(needed * 2**30 / 0.8))
+    needed = float(found(evidence, "memory").measured.split()[2]) * 2**30
+    assert found(replace(evidence, memory_bytes=int(needed / 2)), "memory").verdict == "refuse"
+    close = replace(evidence, memory_bytes=int(needed / 0.8))
     assert found(close, "memory").verdict == "warn"
 
 

