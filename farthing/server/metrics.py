@@ -52,7 +52,7 @@ class Histogram:
         for edge, count in zip([*(f"{edge:g}" for edge in self.edges), "+Inf"], self.counts, strict=True):
             below += count
             out.append(f'{self.name}_bucket{{le="{edge}"}} {below}')
-        return [*out, f"{self.name}_sum {self.total:g}", f"{self.name}_count {below}"]
+        return [*out, f"{self.name}_sum {self.total:.12g}", f"{self.name}_count {below}"]
 
 
 class Gauge:
@@ -83,6 +83,10 @@ class Metrics:
         )
         self.success = Counter(f"{p}request_success_total", "Replies completed.", "finished_reason")
         self.prompt_tokens = Counter(f"{p}prompt_tokens_total", "Prompt tokens taken in.")
+        self.looked_up_tokens = Counter(
+            f"{p}prefix_cache_queries_total",
+            "Prompt tokens that were looked for among those computed before.",
+        )
         self.cached_tokens = Counter(
             f"{p}prefix_cache_hits_total", "Prompt tokens that were not computed again."
         )
@@ -99,6 +103,11 @@ class Metrics:
         self.between = Histogram(
             f"{p}inter_token_latency_seconds", "Mean time between two tokens of a reply."
         )
+        self.queued = Histogram(f"{p}request_queue_time_seconds", "From arrival to a place in the engine.")
+        self.prefill = Histogram(
+            f"{p}request_prefill_time_seconds", "From a place in the engine to the first token."
+        )
+        self.decode = Histogram(f"{p}request_decode_time_seconds", "From the first token to the last.")
         self.whole = Histogram(f"{p}e2e_request_latency_seconds", "From arrival to the last token.")
         self.prompt_length = Histogram(f"{p}request_prompt_tokens", "Length of prompts.", TOKENS)
         self.length = Histogram(f"{p}request_generation_tokens", "Length of replies.", TOKENS)

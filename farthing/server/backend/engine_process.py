@@ -81,6 +81,7 @@ class EngineProcess:
         elif operation == "abort":
             served.engine.abort(name)
             served.steering.pop(name, None)
+            served.seated.pop(name, None)
             self._send({"kind": "freed", "id": name})
         elif operation == "close_thought" and name in served.steering:
             served.steering[name].close_thought()
@@ -94,11 +95,14 @@ class EngineProcess:
         except (FarthingError, ValueError) as error:
             self._send({"kind": "failed", "id": name, "message": str(error)})
             return
+        served.seated[name] = None
         if steering is not None:
             served.steering[name] = steering
 
     def _step(self, number: int, served: Served) -> None:
+        now = time.monotonic()
         events = served.engine.step()
+        served.note_seated(now)
         if events:
             self._send(
                 {"kind": "tokens", "model": number, "events": [packed(event, served) for event in events]}
@@ -132,6 +136,9 @@ def packed(event: TokenEvent, served: Served) -> list[Any]:
     """An event as a short list; its fourth entry, where there is one, has what is not there every time."""
     row: list[Any] = [event.request_id, event.token_id, event.logprob]
     more: dict[str, Any] = {}
+    if event.request_id in served.seated:  # its first token
+        began = served.seated.pop(event.request_id)
+        more["prefill"] = round(time.monotonic() - began, 6) if began is not None else 0.0
     if event.top:
         more["top"] = event.top
     if event.completion is not None:

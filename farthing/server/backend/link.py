@@ -43,7 +43,8 @@ class EngineRefused(Exception):
 
 @dataclass
 class Token:
-    """One token as it came; `more` holds what is not there every time: "top", "end", "cached", "thought", "prompt"."""
+    """One token as it came; `more` holds what is not there every time: "top", "end", "cached", "thought", "prompt",
+    and with the first one "prefill", the seconds since the request got its place."""
 
     token_id: int
     logprob: float
@@ -61,6 +62,7 @@ class Generation:
     prompt_tokens: int
     submitted: float = field(default_factory=time.monotonic)
     first_token: float | None = None
+    seated: float | None = None
     tokens: int = 0
     fresh: deque[Token] = field(default_factory=deque)
     woke: float = 0.0
@@ -95,6 +97,7 @@ class Generation:
             self.ended = True
         if self.first_token is None:
             self.first_token = now
+            self.seated = max(self.submitted, now - (more or {}).get("prefill", 0.0))
             self.hand_on(now)
         elif self.ended or now - self.woke >= _TOGETHER_SECONDS:
             self.hand_on(now)

@@ -34,17 +34,28 @@ _STEP_SECONDS = 0.25
 
 @dataclass
 class Served:
-    """One model with its engine. `facts` is what the web process is told of it, `steering` who asks for what."""
+    """One model with its engine. `facts` is what the web process is told of it, `steering` who asks for what; `seated`:
+    since when requests without a first token have had their place, None for those that wait for one."""
 
     engine: Engine
     grammars: Grammars
     stop_ids: tuple[int, ...]
     facts: dict[str, Any]
     steering: dict[str, Steering] = field(default_factory=dict)
+    seated: dict[str, float | None] = field(default_factory=dict)
 
     def steer(self, spec: dict[str, Any], grammar: str | None) -> Steering | None:
         """What a request asks of its tokens; raises EngineError for a grammar that cannot be used."""
         return steering_from(spec, None if grammar is None else self.grammars.start(grammar), self.stop_ids)
+
+    def note_seated(self, now: float) -> None:
+        """Who has got a place in the step that began at `now`."""
+        if None not in self.seated.values():
+            return
+        waiting = {sequence.request.request_id for sequence in self.engine.scheduler.waiting}
+        for name, since in self.seated.items():
+            if since is None and name not in waiting:
+                self.seated[name] = now
 
     def load(self) -> dict[str, int]:
         """How busy the engine is."""

@@ -202,15 +202,21 @@ class Reply:
         for choice in self.choices:
             metrics.tokens.add(choice.tokens)
             metrics.thinking_tokens.add(choice.parser.thinking_tokens)
+            metrics.looked_up_tokens.add(len(choice.job.prompt_ids))
             metrics.cached_tokens.add(int(choice.ending.get("cached", 0)))
-            first = choice.generation.first_token
+            first, seated = choice.generation.first_token, choice.generation.seated
             if first is not None:
                 metrics.first_token.observe(first - self.arrived)
+            if first is not None and seated is not None:
+                metrics.queued.observe(seated - self.arrived)
+                metrics.prefill.observe(first - seated)
             if choice.finish is None:
                 continue
             metrics.success.add(1, choice.finish)
             metrics.length.observe(choice.tokens)
             metrics.whole.observe(now - self.arrived)
+            if first is not None:
+                metrics.decode.observe(now - first)
             if first is not None and choice.tokens > 1:
                 metrics.between.observe((now - first) / (choice.tokens - 1))
             why = choice.ending.get("thought")
