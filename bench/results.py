@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import Any
 
 
-def read(run: str) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((Path(run) / "summary.json").read_text(encoding="utf-8"))
+def read(run: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     return summary
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """A table in Markdown and the empty line behind it."""
+    for cells in (header, ["---"] * len(header), *rows):
+        print("| " + " | ".join(cells) + " |")
+    print()
 
 
 def percent(evaluation: dict[str, Any] | None, key: str) -> str:
@@ -63,17 +70,14 @@ def medians(summaries: list[dict[str, Any]]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+")
-    parser.add_argument("--control", nargs="*", default=[])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--control", nargs="*", type=Path, default=[])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     runs, control = [read(run) for run in arguments.runs], [read(run) for run in arguments.control]
-    print("| " + " | ".join(HEADER) + " |")
-    print("|" + "---|" * len(HEADER))
-    for summary in [*runs, *control]:
-        print("| " + " | ".join(row(summary)) + " |")
+    print_table(HEADER, [row(summary) for summary in [*runs, *control]])
     middle = {"speedrun": medians(runs)} | ({"control": medians(control)} if control else {})
-    print("\nMedians: " + "; ".join(f"{name} {_said(values)}" for name, values in middle.items()))
+    print("Medians: " + "; ".join(f"{name} {_said(values)}" for name, values in middle.items()))
     if arguments.json:
         print(json.dumps({**middle, "processor": runs[0]["processor"], "cores": runs[0]["cores"]}))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from bench import results
 from farthing.cli.summary import count, rate
 from farthing.models.arithmetic import parameters
 from farthing.models.sources import read_config, read_config_json
@@ -23,7 +24,7 @@ Summary = dict[str, Any]
 
 
 def read(run: Path) -> Summary:
-    summary: Summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    summary = results.read(run)
     models = {name: run / "stages" / name / "model" for name in summary["evaluations"]}
     sizes = {name: parameters(read_config(read_config_json(path))).total for name, path in models.items()}
     return {**summary, "parameters": sizes}
@@ -111,12 +112,6 @@ def verdict_rows(verdicts: list[dict[str, Any]]) -> list[list[str]]:
     return [[name, *cells] for name, cells in rows.items()]
 
 
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    for row in (header, ["---"] * len(header), *rows):
-        print("| " + " | ".join(row) + " |")
-    print()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
@@ -131,9 +126,9 @@ def main() -> None:
             f"{summary['tokens'] / 1e6:.1f}M tokens, {summary['flops']:.2e} FLOPs, "
             f"{cost['money']:.4f} {cost['currency']}\n"
         )
-        print_table(stage_header(summary), stage_rows(summary))
+        results.print_table(stage_header(summary), stage_rows(summary))
     verdicts = [verdict(summary) for summary in runs]
-    print_table(["", *(f"seed {v['seed']}" for v in verdicts)], verdict_rows(verdicts))
+    results.print_table(["", *(f"seed {v['seed']}" for v in verdicts)], verdict_rows(verdicts))
     if given.json:
         print(json.dumps({"runs": verdicts, "processor": runs[0]["processor"], "cores": runs[0]["cores"]}))
 

@@ -37,10 +37,11 @@ def compare(
     than two separate evaluations would take.
     """
     from farthing.cli.evaluate import chosen_task
-    from farthing.cli.models import CARD, model_directory, read_object
+    from farthing.cli.models import CARD, model_directory
+    from farthing.text.files import read_json
 
     first, second = model_directory(model_a), model_directory(model_b)
-    cards = [read_object(directory / CARD) for directory in (first, second)]
+    cards = [read_json(directory / CARD, missing={}) for directory in (first, second)]
     trained = next((card for card in cards if card.get("task") or card.get("tasks")), {})
     taskset = chosen_task(first, trained, task, task_settings(task_set))
 

@@ -44,10 +44,11 @@ def evaluate(
     pass@1, and with several samples pass@k and cons@k, each with its interval; truncated, unparsable and unscorable
     answers told apart.
     """
-    from farthing.cli.models import CARD, model_directory, read_object
+    from farthing.cli.models import CARD, model_directory
+    from farthing.text.files import read_json
 
     directory = model_directory(model)
-    card = read_object(directory / CARD)
+    card = read_json(directory / CARD, missing={})
     taskset = chosen_task(directory, card, task, task_settings(task_set))
 
     from farthing.stages.evaluate import evaluate_model

@@ -1,11 +1,11 @@
 """From what a person typed to a model that can be asked: a model directory, or a run and then its final model."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farthing.errors import CheckpointError
+from farthing.text.files import read_json
 
 if TYPE_CHECKING:
     from farthing.engine.engine import Engine
@@ -32,7 +32,7 @@ class Opened:
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
         """The tokens that end a turn: those of generation_config.json, else the tokenizer's own."""
-        named = read_object(self.directory / "generation_config.json").get("eos_token_id")
+        named = read_json(self.directory / "generation_config.json", missing={}).get("eos_token_id")
         ids = named if isinstance(named, list) else [named if named is not None else self.tokenizer.eos_id]
         return tuple(int(token) for token in ids if token is not None)
 
@@ -78,18 +78,9 @@ def open_model(path: Path) -> Opened:
             f"{directory}: there is no tokenizer (tokenizer.json), so text means nothing to it"
         )
     return Opened(
-        directory, model, tokenizer, farthing.Engine(model, tokenizer), read_object(directory / CARD)
+        directory,
+        model,
+        tokenizer,
+        farthing.Engine(model, tokenizer),
+        read_json(directory / CARD, missing={}),
     )
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file beside the weights; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise CheckpointError(f"{path}: not JSON; delete it to use the model without it") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: expected an object; delete the file to use the model without it")
-    return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farthing.errors import CheckpointError
+from farthing.runs.files import wait_for_disk
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
@@ -55,7 +55,7 @@ class Checkpoints:
             _write_manifest(temporary)
             shutil.rmtree(target, ignore_errors=True)
             temporary.rename(target)
-            _sync(self.directory)
+            wait_for_disk(self.directory)
         except (OSError, SafetensorError) as problem:
             shutil.rmtree(temporary, ignore_errors=True)
             reason = getattr(problem, "strerror", None) or str(problem)
@@ -97,10 +97,10 @@ def _write_manifest(directory: Path) -> None:
         path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in directory.iterdir()
     }
     for name in files:
-        _sync(directory / name)
+        wait_for_disk(directory / name)
     (directory / MANIFEST).write_text(json.dumps(files))
-    _sync(directory / MANIFEST)
-    _sync(directory)
+    wait_for_disk(directory / MANIFEST)
+    wait_for_disk(directory)
 
 
 def _is_whole(directory: Path) -> bool:
@@ -118,11 +118,3 @@ def _is_whole(directory: Path) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

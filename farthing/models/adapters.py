@@ -18,8 +18,9 @@ from farthing.models.layers import Linear
 from farthing.models.layout import describe, replace_directory, write_json
 from farthing.models.lora import FEED_FORWARD, ExpertLowRank, LoraConfig, LowRank, adapted, targets
 from farthing.models.moe import Experts
-from farthing.models.sources import ADAPTER, read_object
+from farthing.models.sources import ADAPTER
 from farthing.models.weights import Item, Source, is_finite, write_file
+from farthing.text.files import read_json
 from farthing.text.tokenizer import Tokenizer
 
 WEIGHTS = "adapter_model.safetensors"
@@ -161,7 +162,7 @@ def _shapes(where: str, module: Linear | Experts, rank: int) -> dict[str, tuple[
 
 
 def _read_config(path: Path) -> LoraConfig:
-    data = read_object(path)
+    data = read_json(path)
     for key, allowed in ONLY.items():
         if data.get(key, allowed[0]) not in allowed:
             raise CheckpointError(f"{path}: {key} = {data[key]!r} is not supported, only {allowed[0]!r}")

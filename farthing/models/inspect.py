@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from farthing.models.families import find
 from farthing.models.families.operators import Piece, absent, take_apart
 from farthing.models.headers import Entry, read_headers
 from farthing.models.sources import has_tokenizer, local_directory, read_config, read_config_json
+from farthing.text.files import read_json
 
 SIZED = ("float32", "bfloat16", "float8_e4m3fn")
 
@@ -61,13 +61,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
 def _configuration(path: str | Path) -> tuple[Path | None, dict[str, Any]]:
     """(the directory, None where there is only a config file; the object in config.json)."""
     if Path(path).is_file():
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as problem:
-            raise CheckpointError(f"{path}: not JSON: {problem}") from None
-        if not isinstance(data, dict):
-            raise CheckpointError(f"{path}: expected a JSON object")
-        return None, data
+        return None, read_json(Path(path))
     directory = local_directory(path, weights=False)
     return directory, read_config_json(directory)
 

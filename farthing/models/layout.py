@@ -12,6 +12,7 @@ from typing import Any
 from farthing.errors import CheckpointError
 from farthing.models.config import ModelConfig
 from farthing.models.families import find
+from farthing.runs.files import wait_for_disk
 from farthing.text.tokenizer import Tokenizer
 
 CARD = "farthing.json"
@@ -88,11 +89,3 @@ def link_directory(source: Path, target: Path) -> None:
                 shutil.copyfile(path, temporary / path.name)
 
     replace_directory(target, fill)
-
-
-def wait_for_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from farthing.errors import CheckpointError
 from farthing.models.config import ModelConfig
 from farthing.models.families import family_of
+from farthing.text.files import read_json
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What a model needs and nothing that could be run.
@@ -56,7 +56,7 @@ def adapted_base(directory: Path) -> Path | None:
     path = directory / ADAPTER
     if not path.is_file() or next(directory.glob("model*.safetensors"), None) is not None:
         return None
-    base = read_object(path).get("base_model_name_or_path")
+    base = read_json(path).get("base_model_name_or_path")
     if not isinstance(base, str) or not Path(base).is_dir():
         raise CheckpointError(
             f"{path}: the adapter's model, {base}, is not here; set base_model_name_or_path to its directory"
@@ -71,20 +71,7 @@ def has_tokenizer(directory: Path) -> bool:
 
 def read_config_json(directory: Path) -> dict[str, Any]:
     """The object in config.json; raises CheckpointError."""
-    return read_object(directory / "config.json")
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model directory; raises CheckpointError."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; a model directory holds {path.name}") from None
-    except (OSError, ValueError) as problem:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {problem}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return data
+    return read_json(directory / "config.json")
 
 
 def read_config(data: Mapping[str, Any]) -> ModelConfig:

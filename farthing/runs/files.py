@@ -33,15 +33,15 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
                 os.fsync(file.fileno())
         os.replace(temporary, path)
         if durable:
-            sync_directory(path.parent)
+            wait_for_disk(path.parent)
     except OSError as problem:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise RunError(f"{path}: cannot be written: {problem.strerror}") from problem
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable: a rename is only safe from a power cut after this."""
+def wait_for_disk(path: Path) -> None:
+    """Make a file, or the names in a directory, durable: a rename is only safe from a power cut after this."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -19,8 +19,6 @@ from farthing.stages.learning import optim_settings
 from farthing.stages.supervised import Supervised
 from farthing.text.tokenizer import Tokenizer
 
-MICROBATCH_TOKENS = 6144
-
 
 def run(context: Context) -> dict[str, str]:
     """Train for `steps` steps, from the last checkpoint if there is one; writes model/."""
@@ -33,7 +31,7 @@ def run(context: Context) -> dict[str, str]:
         model,
         optim_settings(config),
         compute_dtype=dtype,
-        microbatch_tokens=MICROBATCH_TOKENS,
+        microbatch_tokens=config.microbatch_tokens,
         entropy=False,
         mtp_loss_weight=config.mtp_loss_weight,
     )

@@ -84,19 +84,25 @@ def with_config_tokens(definition: Mapping[str, Any], config: Mapping[str, Any])
     return {**definition, "added_tokens": added}
 
 
-def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A JSON object; `missing` is what an absent file means, None makes it an error."""
+def read_json(path: Path, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON object in a file of a model directory; `missing` is what an absent file means, None makes it an error.
+
+    Raises CheckpointError.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         if missing is not None:
             return dict(missing)
-        raise CheckpointError(f"{path}: no such file") from error
+        raise CheckpointError(f"{path}: no such file; a model directory holds {path.name}") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
-    return data
+        problem = f"cannot be read as JSON: {error}"
+    else:
+        if isinstance(data, dict):
+            return data
+        problem = f"expected a JSON object, found {type(data).__name__}"
+    advice = "" if missing is None else "; without the file the model can be used"
+    raise CheckpointError(f"{path}: {problem}{advice}")
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

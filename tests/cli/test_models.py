@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farthing.cli.models import Opened, model_directory, read_object
+from farthing.cli.models import Opened, model_directory
 from farthing.errors import CheckpointError
 
 
@@ -42,14 +42,6 @@ def test_anything_else_says_what_is_missing(files: list[str], says: str, tmp_pat
         model_directory(tmp_path)
     with pytest.raises(CheckpointError, match="no such directory"):
         model_directory(tmp_path / "nowhere")
-
-
-def test_a_damaged_card_is_named(tmp_path: Path) -> None:
-    assert read_object(tmp_path / "farthing.json") == {}
-    with pytest.raises(CheckpointError, match=r"farthing\.json: not JSON"):
-        read_object(write(tmp_path / "farthing.json", "{"))
-    with pytest.raises(CheckpointError, match="expected an object"):
-        read_object(write(tmp_path / "farthing.json", "[]"))
 
 
 @pytest.mark.parametrize(("named", "ids"), [(7, (7,)), ([7, 9], (7, 9)), (None, None)])

@@ -126,7 +126,7 @@ def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("broken", ["save_file", "_write_manifest", "_sync"])
+@pytest.mark.parametrize("broken", ["save_file", "_write_manifest", "wait_for_disk"])
 def test_a_full_disk_leaves_the_last_good_one(
     broken: str, store: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:

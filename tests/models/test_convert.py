@@ -14,45 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from farthing.errors import CheckpointError
 from farthing.models.checkpoint import load_model, save_model
-from farthing.models.config import MLAConfig, ModelConfig, MoEConfig, RopeConfig
+from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder, initialise
 from farthing.models.export import export
 from farthing.models.families.operators import add_axis, rename, split, stack, take_apart
 from farthing.models.headers import read_headers
+from tests.models.shapes import LATENT
 
 Theirs = Callable[[str], tuple[Any, Path]]
 Contents = dict[str, tuple[str, tuple[int, ...], bytes]]
-
-LATENT = ModelConfig(
-    vocab_size=90,
-    hidden_size=32,
-    intermediate_size=40,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=4,
-    head_dim=18,
-    max_position_embeddings=512,
-    initializer_range=0.2,
-    model_type="deepseek_v3",
-    mla=MLAConfig(12, 10, 8, 14, q_lora_rank=16),
-    rope=RopeConfig(interleaved=True, yarn_beyond_original_only=True),
-    moe=MoEConfig(
-        8,
-        3,
-        20,
-        n_shared_experts=1,
-        first_k_dense_replace=1,
-        scoring_func="sigmoid",
-        selection_bias=True,
-        norm_topk_prob=True,
-        norm_eps=1e-20,
-        routed_scaling_factor=2.5,
-        n_group=4,
-        topk_group=2,
-        group_score="top2",
-    ),
-    num_nextn_predict_layers=2,
-)
 
 
 def contents(directory: Path) -> Contents:

@@ -12,29 +12,10 @@ from torch import Tensor
 
 from farthing.models.attention import causal
 from farthing.models.checkpoint import save_model
-from farthing.models.config import MLAConfig, ModelConfig, MoEConfig, RopeConfig
+from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder, initialise
 from farthing.models.rope import rotary_tables
-
-CONFIG = ModelConfig(
-    90,
-    32,
-    40,
-    2,
-    4,
-    4,
-    18,
-    max_position_embeddings=512,
-    initializer_range=0.2,
-    model_type="deepseek_v3",
-    mla=MLAConfig(12, 10, 8, 14, q_lora_rank=16),
-    rope=RopeConfig(interleaved=True, yarn_beyond_original_only=True),
-    moe=MoEConfig(
-        8, 3, 20, n_shared_experts=1, first_k_dense_replace=1, scoring_func="sigmoid", selection_bias=True,
-        norm_topk_prob=True, norm_eps=1e-20, routed_scaling_factor=2.5, n_group=4, topk_group=2, group_score="top2",
-    ),
-    num_nextn_predict_layers=2,
-)  # fmt: skip
+from tests.models.shapes import LATENT
 
 
 def random_model(config: ModelConfig) -> Decoder:
@@ -68,7 +49,7 @@ def reference(model: Decoder, ids: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("own_norm", [True, False])
 def test_heads_are_those_of_the_reference(own_norm: bool) -> None:
-    model = random_model(dataclasses.replace(CONFIG, mtp_own_norm=own_norm))
+    model = random_model(dataclasses.replace(LATENT, mtp_own_norm=own_norm))
     ids = torch.randint(0, 90, (2, 12), generator=torch.Generator().manual_seed(2))
     found = [model.logits(hidden) for hidden in model.further_hidden(model.hidden(ids), ids)]
     expected = reference(model, ids)
@@ -82,10 +63,10 @@ def test_heads_are_those_of_transformers(tmp_path: Path) -> None:
     from transformers.cache_utils import MtpCache
     from transformers.modeling_layers import MtpModel
 
-    model = random_model(CONFIG)
+    model = random_model(LATENT)
     save_model(model, None, tmp_path / "model")
     main = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
-    theirs = MtpModel(main, CONFIG.num_nextn_predict_layers).eval()
+    theirs = MtpModel(main, LATENT.num_nextn_predict_layers).eval()
     names = {"block.": "mtp_block.", "norm.": "post_norm."}
     for depth, module in enumerate(model.model.mtp):
         for name, tensor in module.state_dict().items():
@@ -106,7 +87,7 @@ def test_heads_are_those_of_transformers(tmp_path: Path) -> None:
 
 
 def test_the_loss_reaches_every_parameter() -> None:
-    model = random_model(CONFIG)
+    model = random_model(LATENT)
     ids = torch.randint(0, 90, (4, 24), generator=torch.Generator().manual_seed(4))
     losses = [
         F.cross_entropy(model.logits(hidden)[:, :-1].flatten(0, 1), ids[:, depth + 1 :].flatten())
@@ -118,7 +99,7 @@ def test_the_loss_reaches_every_parameter() -> None:
 
 
 def test_modules_do_not_see_what_they_predict() -> None:
-    model = random_model(CONFIG)
+    model = random_model(LATENT)
     ids = torch.randint(0, 90, (1, 12), generator=torch.Generator().manual_seed(5))
     changed = ids.clone()
     changed[0, 9] = (changed[0, 9] + 1) % 90

@@ -1,11 +1,8 @@
 """The page in a real browser: it draws what was logged, obeys keys, and executes nothing that a model wrote."""
 
-import importlib.util
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +11,19 @@ import pytest
 from farthing.report.gather import gather
 from farthing.report.groups import steps_with
 from farthing.report.page import render, write_report
-from farthing.report.picture import browser as installed_browser
 from farthing.report.picture import write_picture
 from farthing.report.plot import write_plot
 from farthing.report.reading import read_run
+from tests.chromium import Opened, launched, needs_chromium
 
-CHROMIUM = installed_browser()
-MISSING = [
-    name
-    for name, there in (("chromium", CHROMIUM), ("playwright", importlib.util.find_spec("playwright")))
-    if not there
-]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+pytestmark = needs_chromium
 Maker = Callable[..., Path]
-
-
-@dataclass
-class Opened:
-    """A page and everything it complained about, asked for or tried to open."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def text(self, selector: str) -> str:
-        return str(self.page.locator(selector).first.inner_text())
 
 
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        context = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=CHROMIUM,
-            args=FLAGS,
-            headless=True,
-            viewport={"width": 1400, "height": 900},
-        )
-        yield context
-        context.close()
+    with launched() as running:
+        yield running.new_context(viewport={"width": 1400, "height": 900})
 
 
 @pytest.fixture
@@ -66,10 +33,6 @@ def visit(context: Any) -> Iterator[Callable[[Path], Opened]]:
     def go(file: Path) -> Opened:
         opened = Opened(context.new_page())
         pages.append(opened.page)
-        opened.page.on("console", lambda message: opened.complaints.append(message.text))
-        opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        opened.page.on("dialog", lambda dialog: (opened.complaints.append("dialog"), dialog.dismiss()))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
         opened.page.goto(file.as_uri())
         opened.page.wait_for_selector("h1")
         return opened

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -166,6 +169,17 @@ class Running:
         while not (children := path.read_text().split()):
             time.sleep(0.02)
         return int(children[0])
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[int]:
+        """The engine stands still, so that there is time to look; for less than it takes to be noticed. Its pid."""
+        pid = self.engine_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield pid
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def end(self) -> str:
         """Stop it; everything it wrote to stderr."""

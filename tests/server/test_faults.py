@@ -47,17 +47,6 @@ def open_stream(server: Any, **more: Any) -> Iterator[Iterator[str]]:
         yield answer.iter_lines()
 
 
-@contextlib.contextmanager
-def frozen(server: Any) -> Iterator[None]:
-    """The engine process stands still."""
-    os.kill(server.engine_pid(), signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            os.kill(server.engine_pid(), signal.SIGCONT)
-
-
 def events(lines: Iterator[str]) -> list[Any]:
     data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
     return [json.loads(text) if text != "[DONE]" else text for text in data]
@@ -82,7 +71,7 @@ def test_a_client_that_leaves_a_reply_it_waits_for_is_noticed(narrow: Any) -> No
     before = narrow.metric("requests_cancelled_total")
     body = json.dumps(BODY | {"stream": False, "n": 3}).encode()
     host, port = narrow.url.removeprefix("http://").split(":")
-    with frozen(narrow):
+    with narrow.frozen():
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(
                 b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -96,7 +85,7 @@ def test_a_client_that_leaves_a_reply_it_waits_for_is_noticed(narrow: Any) -> No
 
 
 def test_more_than_can_wait_is_refused_at_once_and_told_when_to_come_back(narrow: Any) -> None:
-    with contextlib.ExitStack() as stack, frozen(narrow):
+    with contextlib.ExitStack() as stack, narrow.frozen():
         streams = [stack.enter_context(open_stream(narrow)) for _ in range(3)]
         assert [next(lines) for lines in streams] == [": ok"] * 3
         answer = narrow.post("/v1/chat/completions", BODY)
@@ -111,7 +100,7 @@ def test_more_than_can_wait_is_refused_at_once_and_told_when_to_come_back(narrow
 
 
 def test_an_engine_that_dies_is_told_of_and_replaced(narrow: Any) -> None:
-    with frozen(narrow), open_stream(narrow) as lines:
+    with narrow.frozen(), open_stream(narrow) as lines:
         next(lines)
         pid = narrow.engine_pid()
         os.kill(pid, signal.SIGKILL)
@@ -149,7 +138,7 @@ def test_a_signal_ends_open_streams_with_a_word(start_server: Any, model_directo
             heard.append(events(lines))
 
     listeners = [threading.Thread(target=listen) for _ in range(5)]
-    with frozen(server):
+    with server.frozen():
         for listener in listeners:
             listener.start()
         until(lambda: server.metric("num_requests_waiting") == 5)
@@ -163,7 +152,7 @@ def test_a_signal_ends_open_streams_with_a_word(start_server: Any, model_directo
 
 def test_silence_is_broken_by_comments(start_server: Any, model_directory: Path) -> None:
     server = start_server([("tiny", model_directory)], limits={"keepalive_seconds": 0.2})
-    with frozen(server), open_stream(server) as lines:
+    with server.frozen(), open_stream(server) as lines:
         assert next(lines) == ": ok"
         comments = [
             line for line, _ in zip((line for line in lines if line.startswith(":")), range(3), strict=False)
@@ -174,7 +163,7 @@ def test_silence_is_broken_by_comments(start_server: Any, model_directory: Path)
 
 def test_what_cannot_begin_in_time_is_given_up(start_server: Any, model_directory: Path) -> None:
     server = start_server([("tiny", model_directory)], limits={"queue_seconds": 0.3})
-    with frozen(server):
+    with server.frozen():
         answer = server.post("/v1/chat/completions", BODY | {"stream": False})
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "queue_timeout"

@@ -7,16 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 from farthing.server.openai.chat import Asked, prepare_chat
-from farthing.server.openai.replies import Reply
-from farthing.server.protocol.errors import ApiError
+from farthing.server.openai.replies import Reply, answer_whole
 from farthing.server.protocol.forms import Judge
 from farthing.server.protocol.reading import checked, read_json
 from farthing.server.protocol.schema import ChatRequest
 from farthing.server.protocol.shown import DONE, ChatView, dumps, frame, head
-from farthing.server.protocol.sse import EventStream, unless_left
+from farthing.server.protocol.sse import EventStream
 from farthing.server.protocol.turn import Delta
 from farthing.server.service import Service
 
@@ -31,19 +29,14 @@ class ChatRoute:
     async def __call__(self, request: Request) -> Any:
         arrived, service = time.monotonic(), self._service
         service.admit(0)
-        data = await read_json(request, service.limits)
-        chat = checked(ChatRequest, data)
+        chat = checked(ChatRequest, await read_json(request, service.limits))
         asked = await prepare_chat(service, self._judge, chat)
         reply = Reply(service, [asked.job], arrived)
         if chat.stream:
             usage = bool(chat.stream_options and chat.stream_options.include_usage)
             frames = chat_frames(reply, asked, bool(chat.logprobs), usage)
             return EventStream(frames, reply.close, service.limits.keepalive_seconds)
-        try:
-            whole = await unless_left(whole_chat(reply, asked, bool(chat.logprobs)), request.receive)
-        finally:
-            reply.close()
-        return Response(status_code=499) if whole is None else JSONResponse(whole)
+        return await answer_whole(reply, whole_chat(reply, asked, bool(chat.logprobs)), request)
 
 
 def _views(reply: Reply, asked: Asked, with_entries: bool) -> list[ChatView]:
@@ -109,8 +102,3 @@ def _said(view: ChatView, index: int, delta: Delta, finish: str | None) -> list[
     if finish is not None:
         out.append(_choice(index, {}, finish, None))
     return out
-
-
-def error_response(error: ApiError) -> JSONResponse:
-    """An error before anything was sent."""
-    return JSONResponse(error.envelope(), error.status, headers=error.headers)

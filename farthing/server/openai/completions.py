@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 from farthing.engine.grammar import from_regex
 from farthing.server.openai.chat import (
@@ -27,14 +26,14 @@ from farthing.server.openai.chat import (
     stops_of,
     unhurried,
 )
-from farthing.server.openai.replies import Choice, Job, Reply
+from farthing.server.openai.replies import Choice, Job, Reply, answer_whole
 from farthing.server.protocol.errors import invalid, unsupported
 from farthing.server.protocol.forms import Judge, checked_regex
 from farthing.server.protocol.models import ServedModel
 from farthing.server.protocol.reading import checked, read_json, unknown_fields
 from farthing.server.protocol.schema import CompletionRequest
 from farthing.server.protocol.shown import DONE, frame, head, text_logprobs
-from farthing.server.protocol.sse import EventStream, unless_left
+from farthing.server.protocol.sse import EventStream
 from farthing.server.protocol.turn import Entry, TurnParser
 from farthing.server.service import Service
 
@@ -58,11 +57,7 @@ class CompletionRoute:
         view = View(model, asked)
         if asked.stream:
             return EventStream(view.frames(reply), reply.close, service.limits.keepalive_seconds)
-        try:
-            whole = await unless_left(view.whole(reply), request.receive)
-        finally:
-            reply.close()
-        return Response(status_code=499) if whole is None else JSONResponse(whole)
+        return await answer_whole(reply, view.whole(reply), request)
 
     async def _jobs(self, model: ServedModel, asked: CompletionRequest) -> list[Job]:
         """One for each prompt; raises ApiError 400."""

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from farthing.server.backend.link import EngineGone, EngineRefused, Generation, Token
 from farthing.server.protocol.errors import invalid, unavailable
 from farthing.server.protocol.models import ServedModel
+from farthing.server.protocol.sse import unless_left
 from farthing.server.protocol.turn import Delta, TurnParser
 from farthing.server.service import Service
 
@@ -222,3 +226,12 @@ class Reply:
             why = choice.ending.get("thought")
             if why not in (None, "itself"):
                 metrics.thinking_cut.add(1, str(why))
+
+
+async def answer_whole(reply: Reply, body: Coroutine[Any, Any, dict[str, Any]], request: Request) -> Response:
+    """The answer of a reply that is waited for: its `body`, or an empty one that nobody reads where the client left."""
+    try:
+        whole = await unless_left(body, request.receive)
+    finally:
+        reply.close()
+    return Response(status_code=499) if whole is None else JSONResponse(whole)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from farthing.errors import UserError
+from farthing.server.protocol.errors import ApiError
 
 Record = dict[str, Any]
 Given = ParamSpec("Given")
@@ -45,8 +46,11 @@ _EXCERPT = 90
 _TITLE = 60
 
 
-class Absent(Exception):
-    """There is no such conversation or message."""
+class Absent(ApiError):
+    """There is no such conversation, message or preset: 404 to who asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(404, message, "not_found")
 
 
 class History:

@@ -17,7 +17,7 @@ from farthing.server.pages.history import Absent, History, Record
 from farthing.server.pages.importing import KeptConversation, renamed
 from farthing.server.pages.trained import Trained, TrainedTasks
 from farthing.server.pages.writing import Writers
-from farthing.server.protocol.errors import ApiError, invalid
+from farthing.server.protocol.errors import invalid
 from farthing.server.protocol.forms import Judge
 from farthing.server.protocol.reading import checked, read_json
 from farthing.server.protocol.schema import Budget, ChatRequest, Count, Effort
@@ -99,7 +99,7 @@ class HistoryRoutes:
             ("POST", "/api/replies/{id}/answer", self.answer_now),
             ("GET", "/api/examples", self.examples),
         ]
-        return [Route(path, _told(handler), methods=[method]) for method, path, handler in listed]
+        return [Route(path, handler, methods=[method]) for method, path, handler in listed]
 
     async def _read(self, request: Request, model: type[Any]) -> Any:
         return checked(model, await read_json(request, self._service.limits))
@@ -175,7 +175,7 @@ class HistoryRoutes:
         return JSONResponse(message, 201)
 
     async def _check_place(self, parent: str | None) -> None:
-        """Raises ApiError or Absent unless a model's turn may stand below that message."""
+        """Raises ApiError unless a model's turn may stand below that message."""
         if parent is None or (await self._history.do(History.message, parent))["role"] != "user":
             raise invalid("parent: a model's turn stands below a person's", "parent")
 
@@ -248,20 +248,6 @@ class HistoryRoutes:
         if trained is None:
             return JSONResponse({"task": None, "examples": []})
         return JSONResponse({"task": trained.name, "examples": await trained.examples()})
-
-
-def _told(
-    handler: Callable[[Request], Awaitable[Response | EventStream]],
-) -> Callable[[Request], Awaitable[Any]]:
-    """The handler, with what is absent said as 404."""
-
-    async def answer(request: Request) -> Any:
-        try:
-            return await handler(request)
-        except Absent as problem:
-            raise ApiError(404, str(problem), "not_found") from None
-
-    return answer
 
 
 def _told_again(message: Record) -> Record:

@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from farthing.server.pages.history import Absent, History
+from farthing.server.pages.history import History
 from farthing.server.pages.history_routes import Wishes
-from farthing.server.protocol.errors import ApiError, invalid
+from farthing.server.protocol.errors import invalid
 from farthing.server.protocol.limits import Limits
 from farthing.server.protocol.reading import checked, read_json
 
@@ -42,8 +42,5 @@ class PresetRoutes:
         return JSONResponse({"name": name, "settings": settings.model_dump()})
 
     async def drop(self, request: Request) -> Response:
-        try:
-            await self._history.do(History.drop_preset, request.path_params["name"])
-        except Absent as problem:
-            raise ApiError(404, str(problem), "not_found") from None
+        await self._history.do(History.drop_preset, request.path_params["name"])
         return Response(status_code=204)

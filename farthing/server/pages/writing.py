@@ -134,7 +134,7 @@ class Writers:
     async def begin(
         self, asked: Asked, parent: Record, goes_on: Record | None, judge: Judge | None
     ) -> Record:
-        """Have a reply written below `parent`, or `goes_on` continued. Raises ApiError or Absent, and then nothing was
+        """Have a reply written below `parent`, or `goes_on` continued. Raises ApiError, and then nothing was
         begun."""
         reply = Reply(self._service, [asked.job], time.monotonic())
         try:
@@ -166,10 +166,10 @@ class Writers:
                 writing.judged = await judge(writing.text["thinking"], writing.text["content"])
         except asyncio.CancelledError:
             finish = "stopped"
-        except ApiError as error:
-            finish, more = "interrupted", {"error": error.message}
         except Absent:
             finish = "stopped"  # deleted while it was written
+        except ApiError as error:
+            finish, more = "interrupted", {"error": error.message}
         except Exception:  # a bug costs this reply and has its traceback in the log
             log.exception("a reply failed")
             finish, more = "interrupted", {"error": "internal error"}

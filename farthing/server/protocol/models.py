@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from farthing.engine.grammar import Grammars
 from farthing.errors import CheckpointError, FarthingError
 from farthing.server.protocol.turn import Tags
 from farthing.text.chat import Message, render, stop_ids
+from farthing.text.files import read_json
 from farthing.text.tokenizer import Tokenizer
 
 
@@ -90,10 +90,10 @@ class ServedModel:
 
 def open_served(directory: Path, number: int, name: str | None = None) -> ServedModel:
     """Read everything but the weights. Raises CheckpointError for what cannot be served."""
-    config = read_object(directory / "config.json")
+    config = read_json(directory / "config.json")
     tokenizer = Tokenizer.load(directory)
-    generation = read_object(directory / "generation_config.json")
-    card = read_object(directory / "farthing.json")
+    generation = read_json(directory / "generation_config.json", missing={})
+    card = read_json(directory / "farthing.json", missing={})
     stops = stopping_ids(tokenizer, generation)
     if not stops:
         raise CheckpointError(
@@ -196,16 +196,3 @@ def fingerprint_of(directory: Path) -> str:
             file.seek(max(0, size - (1 << 16)))
             digest.update(file.read(1 << 16))
     return f"fp_{digest.hexdigest()[:16]}"
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file beside the weights; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise CheckpointError(f"{path}: not JSON") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: expected an object")
-    return found

@@ -20,7 +20,6 @@ class DistillConfig(OptimizerConfig, GlanceConfig):
     steps: int = Field(100, ge=1, description="Optimizer steps; a finished run goes on when it is raised.")
     samples_per_prompt: int = Field(1, ge=1, description="Completions sampled for each of them.")
     lr: float = Field(1e-4, gt=0, le=1, description="Learning rate of AdamW.")
-    microbatch_tokens: int = Field(2048, ge=1, description="Tokens that one forward and backward pass holds.")
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
 
     @property

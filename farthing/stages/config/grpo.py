@@ -73,7 +73,6 @@ class GrpoConfig(LearningConfig, GlanceConfig):
     skip_dead_groups: bool = Field(
         True, description="Leave out groups whose rewards are all equal; true only where kl_coef is 0."
     )
-    microbatch_tokens: int = Field(2048, ge=1, description="Tokens that one forward and backward pass holds.")
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
     samples_every: int = Field(5, ge=1, description="Steps between groups that are kept for reading.")
     samples_kept: int = Field(2, ge=0, description="Groups that are kept each time.")

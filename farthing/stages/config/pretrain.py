@@ -19,6 +19,7 @@ class PretrainConfig(OptimizerConfig):
         1000, ge=1, description="Optimizer steps; the learning rate's decay is a part of them."
     )
     tokens_per_step: int = Field(8192, ge=1, description="Tokens of one optimizer step.")
+    microbatch_tokens: int = Field(6144, ge=1, description="Tokens that one forward and backward pass holds.")
     optimizer: Literal["adamw", "muon"] = Field(
         "muon", description="muon: Muon for the hidden matrices and AdamW for the rest; adamw: AdamW for all."
     )

@@ -63,7 +63,6 @@ class SftConfig(LearningConfig):
     final_lr_fraction: Share = Field(
         0.1, description="The learning rate falls along a cosine to this share of its peak."
     )
-    microbatch_tokens: int = Field(2048, ge=1, description="Tokens that one forward and backward pass holds.")
     eval_every: int = Field(50, ge=1, description="Steps between measurements of the held-out loss.")
     checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
 

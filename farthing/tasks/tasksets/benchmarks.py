@@ -49,12 +49,10 @@ class Math500(Jsonl):
     default_columns: ClassVar[dict[str, str]] = {"question": "problem", "answer": "answer"}
 
 
-class Aime(Jsonl):
+class Aime(Math500):
     """`problem` and `answer`, a whole number from 0 to 999; leading zeros do not matter."""
 
     name = "aime"
-    Settings = MathSettings
-    default_columns: ClassVar[dict[str, str]] = {"question": "problem", "answer": "answer"}
 
 
 class ChoiceSettings(JsonlSettings):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from farthing.server.pages.history import History
+from tests.chromium import Opened
 
 SETTINGS: dict[str, Any] = {
     "model": "caller", "system": "", "effort": None, "budget": 12, "temperature": 1.0, "max_tokens": 60,
@@ -38,13 +35,8 @@ ATTACKS = (
 )
 
 
-@dataclass
-class Opened:
-    """A page, and everything it complained about, asked for or tried to open."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+class Chat(Opened):
+    """The chat page and what is done with it."""
 
     def send(self, text: str) -> None:
         self.page.get_by_label("Message").fill(text)
@@ -62,16 +54,6 @@ class Opened:
         self.page.wait_for_function("label => document.activeElement.ariaLabel === label", arg=label)
         self.page.get_by_label(label).fill(text)
         self.page.keyboard.press("Enter")
-
-
-@contextlib.contextmanager
-def frozen(server: Any) -> Iterator[None]:
-    """The engine stands still, so that there is time to look; for less than it takes to be noticed."""
-    os.kill(server.engine_pid(), signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.engine_pid(), signal.SIGCONT)
 
 
 def apart(work: Coroutine[Any, Any, Any]) -> Any:
@@ -101,7 +83,7 @@ def begin(pages: Any, **settings: Any) -> str:
     return f"/#/c/{answer.json()['id']}"
 
 
-def open_talk(visit: Any, pages: Any, **settings: Any) -> Opened:
+def open_talk(visit: Any, pages: Any, **settings: Any) -> Chat:
     opened = visit("/")
     opened.page.goto(pages.url + begin(pages, **settings))
     opened.page.wait_for_selector(".thread")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from farthing.report.picture import browser as installed_browser
-from tests.server.pages.browsing import Opened, apart, poison
+from tests.chromium import launched
+from tests.server.pages.browsing import Chat, apart, poison
 from tests.server.pages.test_runs import write_run
 
 
@@ -32,31 +32,21 @@ def pages(
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=installed_browser(), args=["--no-sandbox", "--disable-gpu"]
-        )
+    with launched() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
-def visit(chromium: Any, pages: Any) -> Iterator[Callable[..., Opened]]:
+def visit(chromium: Any, pages: Any) -> Iterator[Callable[..., Chat]]:
     """visit(path): a page of a fresh browser; in the end nothing has gone wrong in it or left the server."""
     contexts, visited = [], []
 
-    def go(path: str = "/", **settings: Any) -> Opened:
+    def go(path: str = "/", **settings: Any) -> Chat:
         context = chromium.new_context(viewport={"width": 1200, "height": 800}, **settings)
         context.set_default_timeout(20_000)
-        opened = Opened(context.new_page())
+        opened = Chat(context.new_page())
         contexts.append(context)
         visited.append(opened)
-        opened.page.on("console", lambda message: opened.complaints.append(message.text))
-        opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        opened.page.on("dialog", lambda dialog: (opened.complaints.append("dialog"), dialog.dismiss()))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
         opened.page.goto(pages.url + path)
         opened.page.wait_for_selector("h1, .replied")
         return opened

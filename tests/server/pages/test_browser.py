@@ -3,32 +3,23 @@ person writes is executed, no request leaves the server."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farthing.report.picture import browser as installed_browser
 from farthing.server.pages.history import History
-from tests.server.pages.browsing import ATTACKS, SETTINGS, apart, begin, frozen, open_talk
+from tests.chromium import needs_chromium
+from tests.server.pages.browsing import ATTACKS, SETTINGS, apart, begin, open_talk
 
-MISSING = [
-    name
-    for name, there in (
-        ("chromium", installed_browser()),
-        ("playwright", importlib.util.find_spec("playwright")),
-    )
-    if not there
-]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = needs_chromium
 
 
 def test_thinking_has_a_clock_and_folds_when_the_answer_begins(visit: Any, pages: Any) -> None:
     """Greedy: what this model draws may end the thought before its budget does."""
     opened = open_talk(visit, pages, temperature=0.0)
-    with frozen(pages):
+    with pages.frozen():
         opened.send("make 24 of 3, 5 and 8")
         opened.page.wait_for_selector(".thinking.running .clock")
         assert opened.page.locator(".asked .said").inner_text() == "make 24 of 3, 5 and 8"
@@ -47,7 +38,7 @@ def test_thinking_has_a_clock_and_folds_when_the_answer_begins(visit: Any, pages
 
 def test_a_reply_is_stopped_and_continued(visit: Any, pages: Any) -> None:
     opened = open_talk(visit, pages, max_tokens=30)
-    with frozen(pages):
+    with pages.frozen():
         opened.send("go on for ever")
         opened.page.get_by_role("button", name="Stop").click()
         opened.page.wait_for_selector("text=Stopped.")
@@ -58,7 +49,7 @@ def test_a_reply_is_stopped_and_continued(visit: Any, pages: Any) -> None:
 
 def test_a_reply_is_found_again_after_a_reload_in_the_middle(visit: Any, pages: Any) -> None:
     opened = open_talk(visit, pages)
-    with frozen(pages):
+    with pages.frozen():
         opened.send("a long story")
         opened.page.wait_for_selector(".thinking.running")
         opened.page.reload()

@@ -49,16 +49,6 @@ def events(server: Any, message: str, offset: int = 0, headers: Any = None) -> I
                 yield json.loads(line.removeprefix("data: "))
 
 
-@contextlib.contextmanager
-def still(server: Any) -> Iterator[None]:
-    """The engine stands still, so that what is done here is done before a word is written."""
-    os.kill(server.engine_pid(), signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.engine_pid(), signal.SIGCONT)
-
-
 def whole(server: Any, conversation: str) -> Record:
     return dict(server.get(f"/api/conversations/{conversation}").json())
 
@@ -100,7 +90,7 @@ def test_a_conversation_is_a_tree_and_the_branch_looked_at_is_kept(server: Any) 
 def test_what_is_streamed_joined_is_what_is_kept_from_any_offset(server: Any) -> None:
     talk = make(server, max_tokens=60)
     said = say(server, talk, "go")
-    with still(server):
+    with server.frozen():
         begun = reply(server, talk, parent=said["id"])
         stream = events(server, begun["id"])
         got = [next(stream)]
@@ -118,7 +108,7 @@ def test_a_reply_goes_on_while_nobody_watches_and_is_picked_up_again(server: Any
     begun = reply(server, talk, parent=say(server, talk, "a long story")["id"])
     with contextlib.closing(events(server, begun["id"])) as stream:
         next(stream)
-    with still(server):
+    with server.frozen():
         picked_up = whole(server, talk)["messages"][-1]
         # Whoever comes after the end is given the whole message and nothing to put together.
         offset = picked_up["live"]["offset"] if "live" in picked_up else None
@@ -148,7 +138,7 @@ def test_answer_now_ends_the_thought(server: Any) -> None:
     """The caller's template opens every turn with a thought; the engine stands still until the answer is asked for."""
     talk = make(server, model="caller", max_tokens=100, temperature=1.0)
     said = say(server, talk, "think")
-    with still(server):
+    with server.frozen():
         begun = reply(server, talk, parent=said["id"])
         assert server.post(f"/api/replies/{begun['id']}/answer", {}).status_code == 202
     done = finished(server, begun["id"])
