@@ -83,7 +83,8 @@ def test_a_conversation_is_a_tree_and_the_branch_looked_at_is_kept(server: Any) 
     assert (changed["leaf"], changed["title"]) == (one["id"], "Sums")
     for drawn in (one, two):
         assert 1 <= drawn["details"]["tokens"] <= 8
-        assert drawn["finish"] == ("length" if drawn["details"]["tokens"] == 8 else "stop")
+        # The eighth token may be the one that ends a turn.
+        assert drawn["finish"] in (("length", "stop") if drawn["details"]["tokens"] == 8 else ("stop",))
         assert drawn["details"]["context"] == 512
 
 
