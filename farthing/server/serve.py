@@ -21,6 +21,7 @@ from farthing.errors import CheckpointError, UserError
 from farthing.server.app import build
 from farthing.server.backend.link import EngineLink
 from farthing.server.banner import address, greeting
+from farthing.server.documents.routes import DocumentRoutes
 from farthing.server.pages.history import History
 from farthing.server.pages.history_routes import HistoryRoutes
 from farthing.server.pages.pages import page_routes
@@ -75,6 +76,7 @@ def serve(settings: Settings) -> None:
     pages = [
         *page_routes(settings.runs is not None),
         *HistoryRoutes(service, history, writers).routes(),
+        *DocumentRoutes(history, settings.limits).routes(),
         *PresetRoutes(history, settings.limits).routes(),
         *(RunRoutes(settings.runs).routes() if settings.runs is not None else ()),
     ]

@@ -104,6 +104,9 @@ from farthing.server.protocol.limits import Limits
 from farthing.server.serve import Settings, serve
 
 told = json.loads(sys.argv[1])
+if told.get("script"):
+    from tests.server.scripted import follow
+    follow(Path(told.pop("script")))
 told["limits"] = replace(Limits(), **told.get("limits", {}))
 told["models"] = [(name, Path(path)) for name, path in told["models"]]
 for key in ("api_key_file", "conversations", "runs"):

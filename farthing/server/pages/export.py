@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
+from farthing.server.documents.verification import DOUBTFUL
 from farthing.server.pages.history import Record
 
 _SPEAKERS = {"user": "You", "assistant": "Model"}
@@ -35,8 +36,20 @@ def as_markdown(conversation: Record) -> str:
         lines += [f"## {name}" + (f" ({model})" if model else ""), ""]
         if message["thinking"]:
             lines += [*(f"> {line}".rstrip() for line in message["thinking"].splitlines()), ""]
-        lines += [message["content"], ""]
+        lines += [message["content"], "", *_sources(message["details"])]
     return "\n".join(lines)
+
+
+def _sources(details: Record) -> list[str]:
+    """The passages a reply was given, and what became of its citations."""
+    lines = [
+        line
+        for number, source in enumerate(details.get("sources", ()), 1)
+        for line in (f"> [{number}] {source['title']}: {' '.join(source['text'].split())}", ">")
+    ][:-1]
+    doubts = [f"- {mark['why']}" for mark in details.get("marks", ()) if mark["kind"] in DOUBTFUL]
+    lines += ["", "Citations that do not hold:", "", *doubts] if doubts else []
+    return [*lines, ""] if lines else []
 
 
 def attachment(conversation: Record, text: str, ending: str) -> Response:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from farthing.errors import UserError
+from farthing.server.documents.tables import TABLES
 from farthing.server.protocol.errors import ApiError
 
 Record = dict[str, Any]
@@ -54,7 +55,7 @@ class Absent(ApiError):
 
 
 class History:
-    """The file, and the one thread that touches it: `await history.do(History.listed, "")`."""
+    """The file, and the one thread that touches it and its `db`: `await history.do(History.listed, "")`."""
 
     def __init__(self, path: Path | None) -> None:
         """`path`: the file, made where it is missing; None keeps conversations only as long as the server runs.
@@ -62,7 +63,7 @@ class History:
         Raises UserError for a file that cannot be used.
         """
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
-        self._db = self._thread.submit(_open, path).result()
+        self.db = self._thread.submit(_open, path).result()
 
     async def do(
         self, method: Callable[Concatenate[History, Given], Result], *args: Given.args, **kwargs: Given.kwargs
@@ -70,14 +71,14 @@ class History:
         """Run one of the methods below in the thread. What it changed is on the disk when this returns."""
 
         def work() -> Result:
-            with self._db:
+            with self.db:
                 return method(self, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:
         """Wait for what is being written, then close the file."""
-        self._thread.submit(self._db.close)
+        self._thread.submit(self.db.close)
         self._thread.shutdown()
 
     # ---- conversations
@@ -85,7 +86,7 @@ class History:
     def begin(self, settings: Mapping[str, Any]) -> Record:
         """A new conversation without messages or title."""
         now, name = time.time(), secrets.token_hex(16)
-        self._db.execute(
+        self.db.execute(
             "insert into conversations values (?, '', ?, ?, null, ?)", (name, now, now, _json(settings))
         )
         return self.conversation(name)
@@ -93,13 +94,13 @@ class History:
     def listed(self, search: str) -> list[Record]:
         """Conversations with their last change first; of a search those whose title or text holds it, `excerpt`
         shows where."""
-        rows = self._db.execute("select * from conversations order by updated desc").fetchall()
+        rows = self.db.execute("select * from conversations order by updated desc").fetchall()
         if not search.strip():
             return [_conversation(row) for row in rows]
         wanted = search.strip().casefold()
         found = {
             row["conversation"]: _excerpt(row["content"], wanted)
-            for row in self._db.execute(
+            for row in self.db.execute(
                 "select conversation, content from messages where holds(content, ?) order by created desc",
                 (wanted,),
             )
@@ -112,10 +113,10 @@ class History:
 
     def conversation(self, name: str) -> Record:
         """One conversation with all of its messages, oldest first. Raises Absent."""
-        row = self._db.execute("select * from conversations where id = ?", (name,)).fetchone()
+        row = self.db.execute("select * from conversations where id = ?", (name,)).fetchone()
         if row is None:
             raise Absent("there is no such conversation")
-        messages = self._db.execute(
+        messages = self.db.execute(
             "select * from messages where conversation = ? order by created, rowid", (name,)
         )
         return _conversation(row) | {"messages": [_message(message) for message in messages]}
@@ -132,7 +133,7 @@ class History:
         kept = self.conversation(name)
         if leaf is not None and all(message["id"] != leaf for message in kept["messages"]):
             raise Absent("there is no such message in this conversation")
-        self._db.execute(
+        self.db.execute(
             "update conversations set title = ?, settings = ?, leaf = ? where id = ?",
             (
                 kept["title"] if title is None else title,
@@ -160,8 +161,8 @@ class History:
             )
             for one in messages
         ]
-        self._db.executemany("insert into messages values (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._db.execute(
+        self.db.executemany("insert into messages values (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self.db.execute(
             "update conversations set title = ?, created = ?, leaf = ? where id = ?",
             (title, created, leaf, name),
         )
@@ -169,14 +170,14 @@ class History:
 
     def remove(self, name: str) -> None:
         """Forget a conversation for good. Raises Absent."""
-        if not self._db.execute("delete from conversations where id = ?", (name,)).rowcount:
+        if not self.db.execute("delete from conversations where id = ?", (name,)).rowcount:
             raise Absent("there is no such conversation")
 
     # ---- messages
 
     def message(self, name: str) -> Record:
         """One message. Raises Absent."""
-        row = self._db.execute("select * from messages where id = ?", (name,)).fetchone()
+        row = self.db.execute("select * from messages where id = ?", (name,)).fetchone()
         if row is None:
             raise Absent("there is no such message")
         return _message(row)
@@ -196,14 +197,14 @@ class History:
         the conversation its title. Raises Absent."""
         if parent is not None and self.message(parent)["conversation"] != conversation:
             raise Absent("there is no such message in this conversation")
-        if self._db.execute("select 1 from conversations where id = ?", (conversation,)).fetchone() is None:
+        if self.db.execute("select 1 from conversations where id = ?", (conversation,)).fetchone() is None:
             raise Absent("there is no such conversation")
         now, name = time.time(), secrets.token_hex(16)
-        self._db.execute(
+        self.db.execute(
             "insert into messages values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (name, conversation, parent, role, content, thinking, now, finish, _json(details or {})),
         )
-        self._db.execute(
+        self.db.execute(
             "update conversations set leaf = ?, updated = ?, title = iif(title = '', ?, title) where id = ?",
             (name, now, title_of(content), conversation),
         )
@@ -213,7 +214,7 @@ class History:
         self, name: str, content: str, thinking: str, finish: str | None, details: Mapping[str, Any]
     ) -> Record:
         """What a reply has come to; `finish` None while it goes on. Raises Absent if it was deleted meanwhile."""
-        self._db.execute(
+        self.db.execute(
             "update messages set content = ?, thinking = ?, finish = ?, details = ? where id = ?",
             (content, thinking, finish, _json(details), name),
         )
@@ -223,16 +224,16 @@ class History:
 
     def presets(self) -> list[Record]:
         """Every preset, by name."""
-        rows = self._db.execute("select * from presets order by name")
+        rows = self.db.execute("select * from presets order by name")
         return [{"name": row["name"], "settings": json.loads(row["settings"])} for row in rows]
 
     def keep_preset(self, name: str, settings: Mapping[str, Any]) -> None:
         """Settings under a name, in place of those that had it."""
-        self._db.execute("insert or replace into presets values (?, ?)", (name, _json(settings)))
+        self.db.execute("insert or replace into presets values (?, ?)", (name, _json(settings)))
 
     def drop_preset(self, name: str) -> None:
         """Forget a preset. Raises Absent."""
-        if not self._db.execute("delete from presets where name = ?", (name,)).rowcount:
+        if not self.db.execute("delete from presets where name = ?", (name,)).rowcount:
             raise Absent("there is no such preset")
 
 
@@ -253,7 +254,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
             )
         for pragma in ("journal_mode = wal", "synchronous = full", "foreign_keys = on"):
             db.execute(f"pragma {pragma}")
-        db.executescript(f"{_SCHEMA} pragma user_version = {_VERSION};")
+        db.executescript(f"{_SCHEMA} {TABLES} pragma user_version = {_VERSION};")
     except (OSError, sqlite3.Error) as problem:
         raise UserError(
             f"{path}: cannot hold conversations: {problem}; name another file: --conversations FILE"

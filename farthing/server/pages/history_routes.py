@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -11,6 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from farthing.server.documents.asking import (
+    marked,
+    question_with,
+    sources_for,
+    sources_of,
+    told_again,
+)
+from farthing.server.documents.store import Source
 from farthing.server.openai.chat import prepare_chat
 from farthing.server.pages.export import as_json, as_markdown, attachment
 from farthing.server.pages.history import Absent, History, Record
@@ -24,7 +33,7 @@ from farthing.server.protocol.schema import Budget, ChatRequest, Count, Effort
 from farthing.server.protocol.sse import EventStream
 from farthing.server.service import Service
 
-_LONGEST_TITLE = 200
+LONGEST_TITLE = 200
 
 
 class Strict(BaseModel):
@@ -44,13 +53,19 @@ class Wishes(Strict):
     max_tokens: Count | None = None
 
 
+class TalkWishes(Wishes):
+    """And the documents it is about, by their ids."""
+
+    documents: list[str] = Field(default_factory=list)
+
+
 class NewConversation(Strict):
-    settings: Wishes = Field(default_factory=lambda: Wishes.model_validate({}))
+    settings: TalkWishes = Field(default_factory=lambda: TalkWishes.model_validate({}))
 
 
 class Change(Strict):
-    title: str | None = Field(None, max_length=_LONGEST_TITLE)
-    settings: Wishes | None = None
+    title: str | None = Field(None, max_length=LONGEST_TITLE)
+    settings: TalkWishes | None = None
     leaf: str | None = None
 
 
@@ -120,9 +135,9 @@ class HistoryRoutes:
     async def take_in(self, request: Request) -> Response:
         """A conversation that was exported as JSON, here or elsewhere."""
         kept = await self._read(request, KeptConversation)
-        known = {name: value for name, value in kept.settings.items() if name in Wishes.model_fields}
-        settings = checked(Wishes, known)
-        messages, leaf = renamed(kept)
+        known = {name: value for name, value in kept.settings.items() if name in TalkWishes.model_fields}
+        settings = checked(TalkWishes, known)
+        messages, leaf = await asyncio.to_thread(renamed, kept)
         found = await self._history.do(
             History.take_in, kept.title, kept.created, settings.model_dump(), messages, leaf
         )
@@ -157,9 +172,10 @@ class HistoryRoutes:
     async def add(self, request: Request) -> Response:
         """A turn that a person wrote. 201 means that it is on the disk."""
         wanted, name = await self._read(request, NewMessage), request.path_params["id"]
-        edited = wanted.role == "assistant"
-        if edited:
+        details: Record = {}
+        if wanted.role == "assistant":
             await self._check_place(wanted.parent)
+            details = {"edited": True, **await self._sources_beside(name, wanted)}
         elif wanted.thinking:
             raise invalid("thinking: only a model's turn has any", "thinking")
         message = await self._history.do(
@@ -170,7 +186,7 @@ class HistoryRoutes:
             wanted.content,
             thinking=wanted.thinking,
             finish="stop",
-            details={"edited": True} if edited else {},
+            details=details,
         )
         return JSONResponse(message, 201)
 
@@ -178,6 +194,16 @@ class HistoryRoutes:
         """Raises ApiError unless a model's turn may stand below that message."""
         if parent is None or (await self._history.do(History.message, parent))["role"] != "user":
             raise invalid("parent: a model's turn stands below a person's", "parent")
+
+    async def _sources_beside(self, name: str, wanted: NewMessage) -> Record:
+        """The passages of the model's own answer to the same message, and whether the person's citations hold."""
+        messages = (await self._history.do(History.conversation, name))["messages"]
+        beside = (sources_of(one) for one in reversed(messages) if one["parent"] == wanted.parent)
+        sources = next(filter(None, beside), [])
+        if not sources:
+            return {}
+        marks = await asyncio.to_thread(marked, wanted.content, sources)
+        return {"sources": [source.record() for source in sources], **marks}
 
     async def reply(self, request: Request) -> Response:
         """Have the model answer; the reply goes on whether or not anybody watches its events."""
@@ -191,24 +217,48 @@ class HistoryRoutes:
         if last["role"] != ("assistant" if wanted.goes_on else "user") or last["finish"] is None:
             raise invalid("parent must be a person's message, goes_on a reply that has ended")
         path = branch(by_id, last["id"])
-        trained = await self._tasks.of(self._service.model(found["settings"]["model"]))
-        asked_for = self._request(found["settings"], path, trained, bool(wanted.goes_on))
+        model = self._service.model(found["settings"]["model"])
+        trained = await self._tasks.of(model)
+        sources = await self._sources(found["settings"], path, trained)
+        asked_for = self._request(found["settings"], path, trained, sources)
         asked = await prepare_chat(self._service, self._judge, asked_for)
         goes_on = last if wanted.goes_on else None
-        judge = None
-        if trained is not None:
-            question = next(message for message in reversed(path) if message["role"] == "user")
-            judge = partial(trained.judge, question["content"])
-        return JSONResponse(await self._writers.begin(asked, last, goes_on, judge), 201)
+        question = next(message for message in reversed(path) if message["role"] == "user")
+        judge = partial(_judged, trained, question["content"], sources)
+        return JSONResponse(await self._writers.begin(asked, last, goes_on, judge, sources), 201)
+
+    async def _sources(
+        self, settings: Record, messages: Sequence[Record], trained: Trained | None
+    ) -> list[Source]:
+        """The passages of documents that go with the last question; a reply that goes on keeps those it had."""
+        kept = sources_of(messages[-1])
+        if kept:
+            return kept
+        model = self._service.model(settings["model"])
+        if trained is not None and settings.get("documents"):
+            raise invalid(
+                f"{model.name} knows one kind of problem and reads no documents: choose none, or another model",
+                "documents",
+            )
+        questions = [message["content"] for message in messages if message["role"] == "user"]
+        asking = partial(self._request, settings, messages, trained)
+        return await sources_for(self._history, self._service.limits, model, settings, questions, asking)
 
     def _request(
-        self, settings: Record, messages: Sequence[Record], trained: Trained | None, goes_on: bool
+        self,
+        settings: Record,
+        messages: Sequence[Record],
+        trained: Trained | None,
+        sources: Sequence[Source],
     ) -> ChatRequest:
-        """The same request that a client of /v1/chat/completions would send."""
+        """The same request that a client of /v1/chat/completions would send; `sources` stand with the last question."""
+        goes_on = messages[-1]["role"] == "assistant"
         told = [{"role": "system", "content": settings["system"]}] if settings["system"] else []
-        said = [_told_again(message) for message in messages]
+        said = [_told_again(message) for message in messages[: len(messages) - goes_on]]
+        said += [_as_said(message) for message in messages[len(messages) - goes_on :]]
+        last = max(n for n, message in enumerate(messages) if message["role"] == "user")
+        said[last]["content"] = question_with(messages[last]["content"], sources)
         if trained is not None:  # it was trained to answer one message, not to keep a conversation
-            last = max(n for n, message in enumerate(messages) if message["role"] == "user")
             told, said = [], [*trained.messages(messages[last]["content"]), *said[last + 1 :]]
         wishes = {
             "model": settings["model"], "messages": told + said, "stream": True, "continue_final_message": goes_on,
@@ -250,7 +300,25 @@ class HistoryRoutes:
         return JSONResponse({"task": trained.name, "examples": await trained.examples()})
 
 
+async def _judged(
+    trained: Trained | None,
+    question: str,
+    sources: Sequence[Source],
+    thinking: str,
+    content: str,
+    finish: str,
+) -> Record:
+    """What is known of a reply once it has ended: whether it is right, and whether its citations hold."""
+    verdict = await trained.judge(question, thinking, content) if trained and finish == "stop" else {}
+    return verdict | await asyncio.to_thread(marked, content, sources)
+
+
 def _told_again(message: Record) -> Record:
+    """A message of the history in a later turn."""
+    return _as_said(message | {"content": told_again(message)})
+
+
+def _as_said(message: Record) -> Record:
     """A message of the history as a client would send it back."""
     out = {"role": message["role"], "content": message["content"]}
     return out | ({"reasoning_content": message["thinking"]} if message["thinking"] else {})

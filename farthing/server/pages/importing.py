@@ -7,14 +7,30 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from farthing.server.documents.asking import marked
+from farthing.server.documents.passages import MOST
+from farthing.server.documents.store import Source
 from farthing.server.pages.history import Record
 from farthing.server.protocol.errors import invalid
+
+_LONGEST_PASSAGE = 4 * MOST
+_MOST_SOURCES = 256
 
 
 class Kept(BaseModel):
     """Part of an exported file. What is not named here is left out; what is named must be of its kind."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class KeptSource(Kept):
+    """A passage that a reply was given."""
+
+    document: str = Field(pattern="^[0-9a-f]{32}$")
+    title: str = Field(max_length=200)
+    start: int = Field(ge=0, le=2**31)
+    stop: int = Field(ge=0, le=2**31)
+    text: str = Field(max_length=_LONGEST_PASSAGE)
 
 
 class KeptDetails(Kept):
@@ -34,6 +50,7 @@ class KeptDetails(Kept):
     verdict: Literal["right", "wrong", "unscored"] | None = None
     edited: bool | None = None
     error: str | None = None
+    sources: list[KeptSource] | None = Field(None, max_length=_MOST_SOURCES)
 
 
 class KeptMessage(Kept):
@@ -58,6 +75,12 @@ class KeptConversation(Kept):
     messages: list[KeptMessage] = Field(min_length=1)
 
 
+def _details(message: KeptMessage) -> Record:
+    """What was known of a message. Citations are verified anew: a file may say anything."""
+    details = message.details.model_dump(exclude_none=True)
+    return details | marked(message.content, [Source(**source) for source in details.get("sources", ())])
+
+
 def renamed(kept: KeptConversation) -> tuple[list[Record], str]:
     """(messages for the history, the one that is looked at), under names that nobody has used.
 
@@ -77,7 +100,7 @@ def renamed(kept: KeptConversation) -> tuple[list[Record], str]:
                 "id": names[message.id],
                 "parent": None if message.parent is None else names[message.parent],
                 "finish": message.finish or "interrupted",
-                "details": message.details.model_dump(exclude_none=True),
+                "details": _details(message),
             }
         )
     return messages, names.get(kept.leaf or "", names[kept.messages[-1].id])

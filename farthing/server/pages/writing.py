@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from farthing.server.documents.store import Source
 from farthing.server.openai.chat import Asked
 from farthing.server.openai.replies import Reply, Update
 from farthing.server.pages.history import Absent, History, Record
@@ -19,12 +20,14 @@ from farthing.server.protocol.errors import ApiError
 from farthing.server.protocol.shown import dumps
 from farthing.server.service import Service
 
-Judge = Callable[[str, str], Awaitable[Mapping[str, Any]]]
-"""From (thinking, content) of a whole reply to what is known of it."""
+Judge = Callable[[str, str, str], Awaitable[Mapping[str, Any]]]
+"""From (thinking, content, finish) of a reply that has ended to what is known of it."""
 
 log = logging.getLogger("farthing.server")
 
 _KEEP_SECONDS = 0.5
+# Of the details a reply begins with, those that hold to its end.
+_CARRIED = frozenset({"edited", "sources"})
 
 
 class Writing:
@@ -87,7 +90,7 @@ class Writing:
             "thinking_tokens": usage["completion_tokens_details"]["reasoning_tokens"],
             "context": self.asked.job.model.context,
             "seed": str(self.asked.job.seed),
-            **({"edited": True} if self.message["details"].get("edited") else {}),
+            **{name: kept for name, kept in self.message["details"].items() if name in _CARRIED},
             **self.judged,
         }
         if self.text["thinking"]:
@@ -111,7 +114,9 @@ class Writing:
             for name in ("thinking", "content")
         }
         live = {"state": self.state, "offset": len(self.pieces)}
-        return {**texts, "details": self.details(), "live": live}
+        details = self.details()
+        details.pop("sources", None)  # long, and known since the reply began
+        return {**texts, "details": details, "live": live}
 
 
 class Writers:
@@ -132,18 +137,24 @@ class Writers:
         return message if message["finish"] is not None else message | {"finish": "interrupted"}
 
     async def begin(
-        self, asked: Asked, parent: Record, goes_on: Record | None, judge: Judge | None
+        self,
+        asked: Asked,
+        parent: Record,
+        goes_on: Record | None,
+        judge: Judge,
+        sources: Sequence[Source] = (),
     ) -> Record:
         """Have a reply written below `parent`, or `goes_on` continued. Raises ApiError, and then nothing was
         begun."""
         reply = Reply(self._service, [asked.job], time.monotonic())
+        given = {"sources": [source.record() for source in sources]} if sources else {}
         try:
             if goes_on is None:
-                message = await self._history.do(
-                    History.add, parent["conversation"], parent["id"], "assistant"
-                )
+                place = (parent["conversation"], parent["id"], "assistant")
+                message = await self._history.do(History.add, *place, details=given)
             else:
-                kept = (goes_on["id"], goes_on["content"], goes_on["thinking"], None, goes_on["details"])
+                details = goes_on["details"] | given
+                kept = (goes_on["id"], goes_on["content"], goes_on["thinking"], None, details)
                 message = await self._history.do(History.write, *kept)
         except BaseException:
             reply.close()
@@ -153,7 +164,7 @@ class Writers:
         writing.task = asyncio.create_task(self._write(writing, judge))
         return writing.shown()
 
-    async def _write(self, writing: Writing, judge: Judge | None) -> None:
+    async def _write(self, writing: Writing, judge: Judge) -> None:
         """To the end, whatever it is; then it is in the history, and those who watch are told."""
         finish, more = "stop", {}
         try:
@@ -162,8 +173,6 @@ class Writers:
                 if writing.is_due():
                     await self._keep(writing, None, {})
             finish = writing.reply.choices[0].finish or "stop"
-            if judge is not None and finish == "stop":
-                writing.judged = await judge(writing.text["thinking"], writing.text["content"])
         except asyncio.CancelledError:
             finish = "stopped"
         except Absent:
@@ -176,6 +185,7 @@ class Writers:
         writing.reply.close()
         writing.stop_clock()
         try:
+            writing.judged = await _judged(judge, writing.text, finish)
             await self._keep(writing, finish, more)
         except Absent:
             log.debug("a reply was deleted before it ended")
@@ -227,6 +237,17 @@ class Writers:
         except Absent:
             message = {"id": name, "finish": "deleted"}
         yield event({"message": self.shown(message)}, offset)
+
+
+async def _judged(judge: Judge, text: Mapping[str, str], finish: str) -> Mapping[str, Any]:
+    """What is known of a reply that has ended; a bug in finding out, or being stopped there, does not cost it."""
+    try:
+        return await judge(text["thinking"], text["content"], finish)
+    except asyncio.CancelledError:
+        return {}
+    except Exception:
+        log.exception("a reply could not be judged")
+        return {}
 
 
 def event(value: Record, offset: int) -> bytes:

@@ -17,6 +17,10 @@ class Limits:
     header_bytes: Annotated[int, "bytes of all headers"] = 16 << 10
     body_seconds: Annotated[float, "seconds a body may take to arrive"] = 30.0
     messages: Annotated[int, "messages of a conversation"] = 2000
+    documents: Annotated[int, "documents"] = 200
+    document_bytes: Annotated[int, "bytes of a document, as UTF-8"] = 1 << 20
+    passages: Annotated[int, "passages of documents in a prompt"] = 24
+    passage_tokens: Annotated[int, "tokens of them, with what is said about them"] = 2048
     prompts: Annotated[int, "replies of one text completion: prompts times `n`"] = 64
     choices: Annotated[int, "`n`"] = 16
     top_logprobs: Annotated[int, "`top_logprobs`, and `logprobs` of a text completion"] = 20
