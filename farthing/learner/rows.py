@@ -15,6 +15,7 @@ from torch import Tensor
 from farthing.data.packing import ROW_QUANTUM, TRAINED_QUANTUM, Layout, Rectangle, layout, rounded
 from farthing.data.sample import Sample
 from farthing.models.attention import causal, masked
+from farthing.models.fused_rows import attend_rows, pays
 
 
 class FlatRows:
@@ -45,10 +46,14 @@ class FlatRows:
         size = rounded(self.trained, TRAINED_QUANTUM)
         self.predictors = torch.tensor(list(islice(cycle(predictors), size)))
         self.targets = torch.tensor(list(islice(cycle(targets), size)))
+        self.rows, self.longest = _rows(self.layout)
         self._prefixes = {part: _Prefix(self.layout, part) for part in self.layout.rectangles if part.prefix}
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Causal attention within each row, prompts included; the padding behind the last row reads nothing."""
+        flat = queries[0], keys[0], values[0]
+        if pays(*flat, self.longest):
+            return attend_rows(*flat, self.rows, scale).unsqueeze(0)
         out = []
         for part in self.layout.rectangles:
             shape = (part.rows, part.length)
@@ -62,6 +67,19 @@ class FlatRows:
         end = self.layout.rectangles[-1].end
         padding = queries.new_zeros(self.layout.size - end, queries.shape[2], values.shape[-1])
         return torch.cat([*out, padding]).unsqueeze(0)
+
+
+def _rows(laid: Layout) -> tuple[Tensor, int]:
+    """What `attend_rows` is told of the rows, int64 [R, 4], and how many keys the longest reads."""
+    lying = [n for n, segment in enumerate(laid.segments) if segment.length]
+    number = {segment: row for row, segment in enumerate(lying)}
+    told = []
+    for n in lying:
+        segment = laid.segments[n]
+        prompt = -1 if segment.prompt is None else number[segment.prompt]
+        told.append((laid.starts[n], rounded(segment.length, ROW_QUANTUM), prompt, segment.offset))
+    longest = max((length + offset for _, length, _, offset in told), default=0)
+    return torch.tensor(told, dtype=torch.int64).view(-1, 4), longest
 
 
 class _Prefix:

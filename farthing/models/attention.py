@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farthing.models import fused
+from farthing.models import fused, fused_training
 from farthing.models.config import ModelConfig
 from farthing.models.layers import FusedLinears, Linear, RMSNorm
 from farthing.models.rmsnorm import rms_norm
@@ -99,12 +99,24 @@ class Attention(nn.Module):
         self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, kept: Tensor | None = None
     ) -> Tensor:
         """[B, T, C], or [B, M, C] for the places `kept` [M] alone."""
-        heads, keys = self.num_heads, self.num_key_value_heads
-        qkv = self.qkv(x_BTC).unflatten(-1, (heads + 2 * keys, self.head_dim))
-        qk, v_BTKD = qkv.split((heads + keys, keys), dim=-2)
-        q_BTHD, k_BTKD = self._normed_and_turned(qk, cos, sin).split((heads, keys), dim=-2)
+        q_BTHD, k_BTKD, v_BTKD = self._heads(self.qkv(x_BTC), cos, sin)
         out_BTHD = attend(self.layer, q_BTHD, k_BTKD, v_BTKD, self.head_dim**-0.5)
         return self.o_proj(at(out_BTHD, kept).flatten(-2))
+
+    def _heads(self, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, T, H, D], keys and values [B, T, K, D], ready to be read."""
+        heads, keys = self.num_heads, self.num_key_value_heads
+        gains = (self.q_norm.weight, self.k_norm.weight) if self.q_norm and self.k_norm else ()
+        if torch.is_grad_enabled() and not self.interleaved and fused_training.pays(qkv, cos, wide=gains):
+            q_gain, k_gain = gains or (None, None)
+            cos, sin = (table.expand(len(qkv), -1, -1).flatten(0, 1).contiguous() for table in (cos, sin))
+            eps, shape = self.q_norm.eps if self.q_norm else 0.0, (heads, keys, self.head_dim)
+            made = fused_training.Turn.apply(qkv.flatten(0, 1), q_gain, k_gain, cos, sin, shape, eps)
+            q, k, v = (x.unflatten(0, qkv.shape[:2]) for x in made)
+            return q, k, v
+        qk, v = qkv.unflatten(-1, (heads + 2 * keys, self.head_dim)).split((heads + keys, keys), dim=-2)
+        q, k = self._normed_and_turned(qk, cos, sin).split((heads, keys), dim=-2)
+        return q, k, v
 
     def _normed_and_turned(self, qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Queries and keys [B, T, H + K, D] together: half as many passes over memory."""

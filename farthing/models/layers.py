@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farthing.models import fused
+from farthing.models import fused, fused_training
 from farthing.models.packed import Packed, packed
 from farthing.models.rmsnorm import rms_norm
 from farthing.models.swiglu import swiglu
@@ -83,12 +83,18 @@ class RMSNorm(nn.Module):
         dtype = dtype or x.dtype
         if x.dtype == self.weight.dtype and fused.stream_pays(x, dtype):
             return fused.add_norm(x, None, self.weight, self.eps, dtype)[1]
+        if dtype == torch.bfloat16 and fused_training.pays(wide=(x, self.weight)):
+            out: Tensor = fused_training.AddNorm.apply(x, None, self.weight, self.eps)
+            return out
         return rms_norm(x, self.weight, self.eps, dtype)
 
     def after(self, x: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """(x + change, its norm in the dtype of `change`), in one pass over memory where that is to be had."""
         if x.dtype == self.weight.dtype and fused.stream_pays(x, change.dtype):
             return fused.add_norm(x, change, self.weight, self.eps, change.dtype)
+        if fused_training.pays(change, wide=(x, self.weight)):
+            total, out = fused_training.AddNorm.apply(x, change, self.weight, self.eps)
+            return total, out
         x = x + change
         return x, rms_norm(x, self.weight, self.eps, change.dtype)
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from farthing.models import fused_training
+
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """[..., 2 I], the gate in front, -> [..., I] in the same dtype."""
@@ -22,13 +24,18 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
+        if gate_up.is_contiguous() and fused_training.pays(gate_up):
+            return fused_training.gate(gate_up)
         gate, up = gate_up.chunk(2, dim=-1)
         return F.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        gate, up = ctx.saved_tensors[0].chunk(2, dim=-1)
-        grad = torch.empty_like(ctx.saved_tensors[0])
+        gate_up = ctx.saved_tensors[0]
+        if gate_up.is_contiguous() and fused_training.pays(gate_up, grads[0]):
+            return fused_training.gate_back(gate_up, grads[0])
+        gate, up = gate_up.chunk(2, dim=-1)
+        grad = torch.empty_like(gate_up)
         grad_gate, grad_up = grad.chunk(2, dim=-1)
         torch.mul(grads[0], F.silu(gate), out=grad_up)
         torch.ops.aten.silu_backward.grad_input(grads[0] * up, gate, grad_input=grad_gate)

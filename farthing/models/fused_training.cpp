@@ -1,0 +1,267 @@
+// What stands between the matrix products of a training step, forward and backward, each as one pass over memory, and
+// attention of the rows of a micro-batch.
+//
+// Compiled once per machine by fused_training.py, which also says what every argument is; the plain PyTorch beside each
+// call does the same. Arithmetic is in float32, rounded to bfloat16 wherever the plain twin rounds. A number depends on
+// the inputs alone, never on how many threads there are: sums over rows are made in blocks of BLOCK.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int64_t BLOCK = 32;
+
+struct bf16 {
+    uint16_t bits;
+};
+
+inline float wide(bf16 x) {
+    uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+    float out;
+    std::memcpy(&out, &bits, 4);
+    return out;
+}
+
+// Round to nearest, ties to even; what is not a number stays so.
+inline bf16 narrow(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return {static_cast<uint16_t>(x != x ? 0x7fc0 : rounded)};
+}
+
+inline float kept(float x) { return wide(narrow(x)); }
+
+// e^x by a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' expf): vectorised, and the same with every C library.
+inline float exponential(float x) {
+    float bounded = std::min(std::max(x, -87.0f), 88.0f);
+    float n = (bounded * 1.44269504f + 12582912.0f) - 12582912.0f;
+    float r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, 4);
+    // Written so that what is not a number stays so.
+    return x < -87.0f ? 0.0f : (x != x ? x : p * power);
+}
+
+inline float inverse_length(const float* x, int64_t size, float eps) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < size; i++) sum += x[i] * x[i];
+    return 1.0f / std::sqrt(sum / size + eps);
+}
+
+// dx of y = x r gain, r = 1 / sqrt(mean x^2 + eps), for one row; adds dy x r to the gain's gradient.
+inline void unnorm(const float* x, const float* grad, const float* gain, float scale, float* grad_x, float* grad_gain,
+                   int64_t size) {
+    float share = 0.0f;
+#pragma omp simd reduction(+ : share)
+    for (int64_t i = 0; i < size; i++) {
+        float normed = x[i] * scale;
+        share += grad[i] * gain[i] * normed;
+        grad_gain[i] += grad[i] * normed;
+    }
+    share /= size;
+#pragma omp simd
+    for (int64_t i = 0; i < size; i++) grad_x[i] = (grad[i] * gain[i] - x[i] * scale * share) * scale;
+}
+
+}  // namespace
+
+extern "C" {
+
+void norm(const float* x, const bf16* change, const float* gain, float* total, bf16* out, float* scales, int64_t rows,
+          int64_t size, float eps, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t n = 0; n < rows; n++) {
+        const float* x_n = x + n * size;
+        if (change) {
+            float* total_n = total + n * size;
+#pragma omp simd
+            for (int64_t i = 0; i < size; i++) total_n[i] = x_n[i] + wide(change[n * size + i]);
+            x_n = total_n;
+        }
+        float scale = scales[n] = inverse_length(x_n, size, eps);
+#pragma omp simd
+        for (int64_t i = 0; i < size; i++) out[n * size + i] = narrow(x_n[i] * scale * gain[i]);
+    }
+}
+
+void norm_back(const float* x, const float* gain, const float* scales, const bf16* grad, const float* grad_total,
+               float* grad_x, bf16* grad_change, float* grad_gain, int64_t rows, int64_t size, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> dy(size);
+#pragma omp for
+        for (int64_t block = 0; block < (rows + BLOCK - 1) / BLOCK; block++) {
+            float* gains = grad_gain + block * size;
+            std::fill(gains, gains + size, 0.0f);
+            for (int64_t n = block * BLOCK; n < std::min(rows, (block + 1) * BLOCK); n++) {
+                float* dx = grad_x + n * size;
+#pragma omp simd
+                for (int64_t i = 0; i < size; i++) dy[i] = wide(grad[n * size + i]);
+                unnorm(x + n * size, dy.data(), gain, scales[n], dx, gains, size);
+                if (grad_total) {
+#pragma omp simd
+                    for (int64_t i = 0; i < size; i++) dx[i] += grad_total[n * size + i];
+                }
+                if (grad_change) {
+#pragma omp simd
+                    for (int64_t i = 0; i < size; i++) grad_change[n * size + i] = narrow(dx[i]);
+                }
+            }
+        }
+    }
+}
+
+// The heads of one token: `queries` + `keys` of them normalised (where there are gains) and turned, `keys` copied.
+void turn(const bf16* qkv, const float* q_gain, const float* k_gain, const bf16* cos, const bf16* sin, bf16* q,
+          bf16* k, bf16* v, float* scales, int64_t rows, int64_t queries, int64_t keys, int64_t size, float eps,
+          int threads) {
+    int64_t half = size / 2, turned = queries + keys;
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> head(size);
+#pragma omp for
+        for (int64_t n = 0; n < rows; n++) {
+            const bf16 *x = qkv + n * (turned + keys) * size, *c = cos + n * half, *s = sin + n * half;
+            for (int64_t h = 0; h < turned; h++, x += size) {
+                bf16* out = h < queries ? q + (n * queries + h) * size : k + (n * keys + h - queries) * size;
+                const float* gain = h < queries ? q_gain : k_gain;
+#pragma omp simd
+                for (int64_t i = 0; i < size; i++) head[i] = wide(x[i]);
+                if (gain) {
+                    float scale = scales[n * turned + h] = inverse_length(head.data(), size, eps);
+#pragma omp simd
+                    for (int64_t i = 0; i < size; i++) head[i] = kept(head[i] * scale * gain[i]);
+                }
+#pragma omp simd
+                for (int64_t i = 0; i < half; i++) {
+                    float first = head[i], second = head[i + half], cosine = wide(c[i]), sine = wide(s[i]);
+                    out[i] = narrow(kept(first * cosine) - kept(second * sine));
+                    out[i + half] = narrow(kept(second * cosine) + kept(first * sine));
+                }
+            }
+            std::memcpy(v + n * keys * size, x, keys * size * sizeof(bf16));
+        }
+    }
+}
+
+void turn_back(const bf16* qkv, const float* q_gain, const float* k_gain, const bf16* cos, const bf16* sin,
+               const float* scales, const bf16* grad_q, const bf16* grad_k, const bf16* grad_v, bf16* grad,
+               float* grad_gain, int64_t rows, int64_t queries, int64_t keys, int64_t size, int threads) {
+    int64_t half = size / 2, turned = queries + keys;
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> head(size), dy(size), dx(size);
+#pragma omp for
+        for (int64_t block = 0; block < (rows + BLOCK - 1) / BLOCK; block++) {
+            float* gains = grad_gain + block * 2 * size;
+            std::fill(gains, gains + 2 * size, 0.0f);
+            for (int64_t n = block * BLOCK; n < std::min(rows, (block + 1) * BLOCK); n++) {
+                const bf16 *x = qkv + n * (turned + keys) * size, *c = cos + n * half, *s = sin + n * half;
+                bf16* out = grad + n * (turned + keys) * size;
+                for (int64_t h = 0; h < turned; h++, x += size, out += size) {
+                    bool query = h < queries;
+                    const bf16* g = query ? grad_q + (n * queries + h) * size : grad_k + (n * keys + h - queries) * size;
+                    const float* gain = query ? q_gain : k_gain;
+#pragma omp simd
+                    for (int64_t i = 0; i < half; i++) {
+                        float first = wide(g[i]), second = wide(g[i + half]), cosine = wide(c[i]), sine = wide(s[i]);
+                        dy[i] = kept(kept(first * cosine) + kept(second * sine));
+                        dy[i + half] = kept(kept(second * cosine) - kept(first * sine));
+                    }
+                    const float* result = dy.data();
+                    if (gain) {
+#pragma omp simd
+                        for (int64_t i = 0; i < size; i++) head[i] = wide(x[i]);
+                        unnorm(head.data(), dy.data(), gain, scales[n * turned + h], dx.data(),
+                               gains + (query ? 0 : size), size);
+                        result = dx.data();
+                    }
+#pragma omp simd
+                    for (int64_t i = 0; i < size; i++) out[i] = narrow(result[i]);
+                }
+                std::memcpy(out, grad_v + n * keys * size, keys * size * sizeof(bf16));
+            }
+        }
+    }
+}
+
+void gate(const bf16* gate_up, bf16* out, int64_t rows, int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t n = 0; n < rows; n++) {
+        const bf16 *gates = gate_up + 2 * n * size, *ups = gates + size;
+#pragma omp simd
+        for (int64_t i = 0; i < size; i++) {
+            float g = wide(gates[i]);
+            out[n * size + i] = narrow(kept(g / (1.0f + exponential(-g))) * wide(ups[i]));
+        }
+    }
+}
+
+void gate_back(const bf16* gate_up, const bf16* grad, bf16* out, int64_t rows, int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t n = 0; n < rows; n++) {
+        const bf16 *gates = gate_up + 2 * n * size, *ups = gates + size, *dys = grad + n * size;
+        bf16 *grad_gate = out + 2 * n * size, *grad_up = grad_gate + size;
+#pragma omp simd
+        for (int64_t i = 0; i < size; i++) {
+            float g = wide(gates[i]), dy = wide(dys[i]), share = 1.0f / (1.0f + exponential(-g));
+            grad_up[i] = narrow(dy * kept(g * share));
+            grad_gate[i] = narrow(kept(dy * wide(ups[i])) * share * (1.0f + g * (1.0f - share)));
+        }
+    }
+}
+
+// Logits become probabilities in place.
+void softmax(float* logits, const int64_t* targets, float* logprobs, float* entropies, int64_t rows, int64_t size,
+             float temperature, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t n = 0; n < rows; n++) {
+        float *x = logits + n * size, most = -INFINITY, sum = 0.0f, mean = 0.0f;
+        if (temperature != 1.0f) {
+#pragma omp simd
+            for (int64_t i = 0; i < size; i++) x[i] /= temperature;
+        }
+#pragma omp simd reduction(max : most)
+        for (int64_t i = 0; i < size; i++) most = std::max(most, x[i]);
+        float target = x[targets[n]] - most;
+#pragma omp simd reduction(+ : sum, mean)
+        for (int64_t i = 0; i < size; i++) {
+            float above = x[i] - most, mass = exponential(above);
+            x[i] = mass;
+            sum += mass;
+            mean += mass > 0.0f ? mass * above : 0.0f;
+        }
+        float share = 1.0f / sum, total = std::log(sum);
+#pragma omp simd
+        for (int64_t i = 0; i < size; i++) x[i] *= share;
+        logprobs[n] = target - total;
+        if (entropies) entropies[n] = total - mean * share;
+    }
+}
+
+void softmax_back(const float* probabilities, const int64_t* targets, const float* scales, bf16* grad, int64_t rows,
+                  int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t n = 0; n < rows; n++) {
+        const float* p = probabilities + n * size;
+        float scale = scales[n];
+#pragma omp simd
+        for (int64_t i = 0; i < size; i++) grad[n * size + i] = narrow(-p[i] * scale);
+        grad[n * size + targets[n]] = narrow(scale - p[targets[n]] * scale);
+    }
+}
+}
