@@ -7,6 +7,7 @@ U rows of the rectangle that the prompts form, H query heads, K key heads, D cha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import cycle, islice
 
 import torch
@@ -47,7 +48,11 @@ class FlatRows:
         self.predictors = torch.tensor(list(islice(cycle(predictors), size)))
         self.targets = torch.tensor(list(islice(cycle(targets), size)))
         self.rows, self.longest = _rows(self.layout)
-        self._prefixes = {part: _Prefix(self.layout, part) for part in self.layout.rectangles if part.prefix}
+
+    @cached_property
+    def _prefixes(self) -> dict[Rectangle, _Prefix]:
+        """What the plain products need of rows that continue prompts."""
+        return {part: _Prefix(self.layout, part) for part in self.layout.rectangles if part.prefix}
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Causal attention within each row, prompts included; the padding behind the last row reads nothing."""

@@ -125,7 +125,8 @@ inline void interleave(const Half* even, const Half* odd, int64_t count, int32_t
 }
 
 inline __m512 exponential(__m512 x) {
-    __m512 bounded = _mm512_max_ps(x, _mm512_set1_ps(-87.0f));
+    // In this order what is not a number stays so.
+    __m512 bounded = _mm512_max_ps(_mm512_set1_ps(-87.0f), x);
     __m512 n = _mm512_roundscale_ps(bounded * 1.44269504f, 0);
     __m512 r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
     __m512 p = r * 1.9875691500e-4f + 1.3981999507e-3f;

@@ -1,4 +1,4 @@
-"""Attention of a micro-batch's rows, compiled: each row reads itself and the prompt it continues, to their exact length.
+"""Attention of a micro-batch's rows, compiled: each row reads itself and the prompt it continues, exactly.
 
 `fused_rows.cpp` needs a processor with products of bfloat16 pairs. Beside it stands the plain twin, rectangles of rows
 as batched products (`short_rows.py`), for which every shape of a rectangle costs kernels of its own.

@@ -1,4 +1,4 @@
-"""What stands between the matrix products of a training step, compiled: forward and backward, one pass over memory each.
+"""What stands between the matrix products of a training step, compiled: forward and backward, in one pass each.
 
 `fused_training.cpp` has residual and norm, norm and rotation of the heads, the gate, and the head's softmax. Each
 stands beside its plain twin, which calls it where `pays` says so: float32 masters computed in bfloat16, on a CPU.
@@ -83,9 +83,7 @@ class AddNorm(torch.autograd.Function):
         grad_change = torch.empty_like(total, dtype=torch.bfloat16) if ctx.changes else None
         partial = gain.new_empty(-(-rows // BLOCK), size)
         grad, grad_total = _contiguous(grad), _contiguous(grad_total)
-        _call(
-            "norm_back", total, gain, scales, grad, grad_total, grad_x, grad_change, partial, rows, size
-        )
+        _call("norm_back", total, gain, scales, grad, grad_total, grad_x, grad_change, partial, rows, size)
         return grad_x, grad_change, partial.sum(0), None
 
 
