@@ -40,8 +40,9 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """Times are seconds of the machine's monotonic clock. `first`: of the first token; `end`: of the last line, or of
-    leaving. `tokens` is what the server says it wrote (`usage`), or the number of events where it does not say."""
+    """Times are seconds of the machine's monotonic clock. `first`: of the first event that carries text, thought or
+    answer, 0.0 where none did; `end`: of the last line, or of leaving. `tokens` is what the server says it wrote
+    (`usage`), or the number of events where it does not say."""
 
     status: int = 0
     asked: float = 0.0
@@ -110,7 +111,8 @@ class Crowd:
             if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
                 continue
             events += 1
-            outcome.first = outcome.first or time.monotonic()
+            if not outcome.first and has_text(json.loads(line[6:])):
+                outcome.first = time.monotonic()
             if b'"finish_reason":"' in line or b'"finish_reason": "' in line or b'"usage"' in line:
                 self._note(json.loads(line[6:]), outcome)
         outcome.end = time.monotonic()
@@ -121,6 +123,14 @@ class Crowd:
         for choice in event.get("choices") or []:
             outcome.finish = choice.get("finish_reason") or outcome.finish
         outcome.tokens = (event.get("usage") or {}).get("completion_tokens", outcome.tokens)
+
+
+def has_text(event: dict[str, Any]) -> bool:
+    """Whether there is something to read in it: the event that only tells the role is no token."""
+    said = [choice.get("delta") or choice for choice in event.get("choices") or []]
+    return any(
+        part.get(name) for part in said for name in ("content", "reasoning_content", "reasoning", "text")
+    )
 
 
 def varied(messages: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:

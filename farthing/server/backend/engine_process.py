@@ -21,6 +21,7 @@ from typing import Any
 
 from farthing.engine.api import Request, SamplingParams, TokenEvent
 from farthing.errors import FarthingError
+from farthing.server.backend.bundle import Row
 from farthing.server.backend.loading import Served, load
 from farthing.server.backend.wire import BEAT_SECONDS, Message, decode, encode
 
@@ -100,18 +101,22 @@ class EngineProcess:
             served.steering[name] = steering
 
     def _step(self, number: int, served: Served) -> None:
+        if served.reads_next:
+            self._send_tokens(number, served.bundle.all())
         now = time.monotonic()
         events = served.engine.step()
         served.note_seated(now)
-        if events:
-            self._send(
-                {"kind": "tokens", "model": number, "events": [packed(event, served) for event in events]}
-            )
+        rows, replies = [packed(event, served) for event in events], len(served.engine.scheduler.running)
+        self._send_tokens(number, served.bundle.due(rows, replies, time.monotonic()))
         for event in events:
             if event.completion is not None:
                 steering = served.steering.pop(event.request_id, None)
                 if steering is not None and steering.failure is not None:
                     self._send({"kind": "failed", "id": event.request_id, "message": steering.failure})
+
+    def _send_tokens(self, number: int, rows: list[Row]) -> None:
+        if rows:
+            self._send({"kind": "tokens", "model": number, "events": rows})
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -132,9 +137,9 @@ class EngineProcess:
         self._connection.sendall(encode(message))
 
 
-def packed(event: TokenEvent, served: Served) -> list[Any]:
+def packed(event: TokenEvent, served: Served) -> Row:
     """An event as a short list; its fourth entry, where there is one, has what is not there every time."""
-    row: list[Any] = [event.request_id, event.token_id, event.logprob]
+    row: Row = [event.request_id, event.token_id, event.logprob]
     more: dict[str, Any] = {}
     if event.request_id in served.seated:  # its first token
         began = served.seated.pop(event.request_id)

@@ -28,9 +28,6 @@ log = logging.getLogger("farthing.server")
 
 _BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 _HEALTHY_SECONDS = 60.0
-_TOGETHER_SECONDS = 0.05
-"""Tokens of one request that come closer together are handed on together: every event costs two processes more than its
-token does, and nobody reads faster."""
 
 
 class EngineGone(Exception):
@@ -53,7 +50,7 @@ class Token:
 
 @dataclass(eq=False)
 class Generation:
-    """One request in flight. `fresh` holds what came and was not taken; `wake` is set when it should be, at `woke`."""
+    """One request in flight. `fresh` holds what came and was not taken; `wake` is set whenever something comes."""
 
     link: EngineLink
     name: str
@@ -65,7 +62,6 @@ class Generation:
     seated: float | None = None
     tokens: int = 0
     fresh: deque[Token] = field(default_factory=deque)
-    woke: float = 0.0
     ended: bool = False
     problem: Exception | None = None
 
@@ -89,7 +85,7 @@ class Generation:
         return taken
 
     def push(self, row: list[Any], now: float) -> None:
-        """A token has come. The first and the last are handed on at once, the others a few at a time."""
+        """A token has come."""
         more = row[3] if len(row) > 3 else None
         self.tokens += 1
         self.fresh.append(Token(row[1], row[2], more))
@@ -98,13 +94,6 @@ class Generation:
         if self.first_token is None:
             self.first_token = now
             self.seated = max(self.submitted, now - (more or {}).get("prefill", 0.0))
-            self.hand_on(now)
-        elif self.ended or now - self.woke >= _TOGETHER_SECONDS:
-            self.hand_on(now)
-
-    def hand_on(self, now: float) -> None:
-        """Wake whoever waits for what has come."""
-        self.woke = now
         self.wake.set()
 
     def fail(self, problem: Exception) -> None:
@@ -303,9 +292,6 @@ class EngineLink:
             self.freed += 1
         elif kind == "beat":
             self.load = message["models"]
-            for generation in self.in_flight.values():
-                if generation.fresh:  # the engine stands by other work, and no token will follow soon
-                    generation.hand_on(self._heard)
         elif kind == "hello":
             self.facts = message["models"]
             self._become("ready")

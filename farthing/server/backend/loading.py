@@ -24,6 +24,7 @@ from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder
 from farthing.models.int8 import quantise
 from farthing.models.sources import read_config, read_config_json
+from farthing.server.backend.bundle import Bundle
 from farthing.server.backend.fit import Fit, fit
 from farthing.text.tokenizer import Tokenizer
 
@@ -35,7 +36,8 @@ _STEP_SECONDS = 0.25
 @dataclass
 class Served:
     """One model with its engine. `facts` is what the web process is told of it, `steering` who asks for what; `seated`:
-    since when requests without a first token have had their place, None for those that wait for one."""
+    since when requests without a first token have had their place, None for those that wait for one; `bundle`:
+    tokens that have not been sent."""
 
     engine: Engine
     grammars: Grammars
@@ -43,6 +45,14 @@ class Served:
     facts: dict[str, Any]
     steering: dict[str, Steering] = field(default_factory=dict)
     seated: dict[str, float | None] = field(default_factory=dict)
+    bundle: Bundle = field(default_factory=Bundle)
+
+    @property
+    def reads_next(self) -> bool:
+        """Whether the next step reads prompts, which takes longer than writing a token for everybody."""
+        scheduler = self.engine.scheduler
+        seated = len(scheduler.running) + len(scheduler.prefilling)
+        return bool(scheduler.prefilling or (scheduler.waiting and seated < scheduler.max_running))
 
     def steer(self, spec: dict[str, Any], grammar: str | None) -> Steering | None:
         """What a request asks of its tokens; raises EngineError for a grammar that cannot be used."""
