@@ -17,7 +17,7 @@ from typing import Any
 from bench.load import varied
 from farthing.engine.api import Request, SamplingParams
 from farthing.engine.engine import Engine
-from farthing.server.backend.loading import load
+from farthing.server.backend.loading import load, resident_bytes
 from farthing.server.protocol.models import open_served
 from farthing.text.chat import render
 
@@ -34,6 +34,7 @@ def main() -> None:
         "measure_seconds": 0.5,
     }
     settings |= {"threads": told["threads"], "running": told["rows"], "quantize": told.get("quantize")}
+    empty = resident_bytes()
     served = load(asked, settings)
     engine = served.engine
     ids = rendered(engine, told["messages"])
@@ -44,7 +45,8 @@ def main() -> None:
     rate = statistics.median([full_batch(engine, ids, told["rows"], told["tokens"]) for _ in range(3)])
     one = statistics.median([full_batch(engine, ids, 1, told["tokens"]) for _ in range(3)])
     found = {"tokens_per_s": rate, "one_tokens_per_s": one, "first_token_s": first}
-    print(json.dumps(found | {key: served.facts[key] for key in ("dtype", "weight_bytes")}))
+    found |= {"dtype": served.facts["dtype"], "model_bytes": served.facts["weight_bytes"] - empty}
+    print(json.dumps(found))
 
 
 def rendered(engine: Engine, messages: list[dict[str, Any]]) -> tuple[int, ...]:

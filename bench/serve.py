@@ -7,7 +7,7 @@ Six measurements in one run, on a model of random weights, clients in processes 
 
 speed       tokens per second at 16 streaming clients over the engine's own at a batch of 16; time to the first
             text at one client less the engine's own time to a first token
-int8        the engine's own tokens per second and resident memory with weights of 8 bits, and without
+int8        the engine's own tokens per second and the memory the model takes, with weights of 8 bits and without
 leaving     clients that go away at random moments: slots and blocks leaked, time from leaving to a free slot
 crowd       64 streaming clients at 10 times what can be written at once: goodput over peak, memory, shed requests
 stop        SIGTERM with open streams: seconds to the end
@@ -197,7 +197,7 @@ def int8(directory: Path, threads: int) -> dict[str, Any]:
     for _ in range(2):
         sides["plain"].append(engine_alone(directory, threads))
         sides["int8"].append(engine_alone(directory, threads, "int8"))
-    keys = ("tokens_per_s", "one_tokens_per_s", "weight_bytes")
+    keys = ("tokens_per_s", "one_tokens_per_s", "model_bytes")
     medians = {
         f"{name}_{key}": statistics.median(found[key] for found in side)
         for name, side in sides.items()

@@ -18,6 +18,7 @@ from farthing.engine.constraints import Steering, steering_from
 from farthing.engine.engine import Engine
 from farthing.engine.grammar import Grammars
 from farthing.errors import CheckpointError
+from farthing.learner.freed import give_back
 from farthing.models.arithmetic import kv_bytes_per_token, parameters
 from farthing.models.checkpoint import load_model
 from farthing.models.config import ModelConfig
@@ -93,6 +94,9 @@ def load(asked: dict[str, Any], settings: dict[str, Any]) -> Served:
         )
     if settings["quantize"]:
         quantise(model)
+    # All that the weights take: what is computed with is made now, and what was given up for it goes to the system.
+    model.publish(dtype)
+    give_back()
     weights = resident_bytes()
     plan = plan_cache(config, dtype, settings, weights)
     engine = make_engine(model, tokenizer, plan, dtype)
