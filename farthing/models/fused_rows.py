@@ -54,7 +54,7 @@ def pays(queries: Tensor, keys: Tensor, values: Tensor, longest: int) -> bool:
 def attend_rows(queries: Tensor, keys: Tensor, values: Tensor, rows: Tensor, scale: float) -> Tensor:
     """queries [N, H, D], keys and values [N, K, D] -> [N, H, D], zeros where no row lies.
 
-    `rows` int64 [R, 4]: where a row starts, its tokens (a multiple of TILE), the row that is its prompt or -1, and how
+    `rows` int64 [R, 4], one behind the other from the first place on: where a row starts, its tokens (a multiple of TILE), the row that is its prompt or -1, and how
     many of that one's tokens it continues. A token sees those and its own row up to itself: scaled dot-product
     attention (arXiv 1706.03762, equation 1), query head h reading key head h // (H / K).
     """
@@ -70,7 +70,7 @@ class _Rows(torch.autograd.Function):
         loaded, shape = _library(), (rows.data_ptr(), len(rows), q.shape[1], *k.shape[1:])
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         kept = q.new_empty(loaded.kept_numbers(*shape))
-        out = torch.zeros_like(q)
+        out = _made_for(q, rows)
         pointers = [x.data_ptr() for x in (q, k, v, kept, out)]
         loaded.rows(*shape, *pointers, scale, torch.get_num_threads())
         ctx.save_for_backward(q, k, v, rows, kept)
@@ -81,11 +81,18 @@ class _Rows(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, rows, kept = ctx.saved_tensors
         grad = grads[0].contiguous()
-        made = [torch.zeros_like(x) for x in (q, k, v)]
+        made = [_made_for(x, rows) for x in (q, k, v)]
         pointers = [x.data_ptr() for x in (q, k, v, kept, grad, *made)]
         shape = (rows.data_ptr(), len(rows), q.shape[1], *k.shape[1:])
         _library().rows_back(*shape, *pointers, ctx.scale, torch.get_num_threads())
         return *made, None, None
+
+
+def _made_for(like: Tensor, rows: Tensor) -> Tensor:
+    """Room for what is written of every row, zeros behind the last."""
+    made = torch.empty_like(like)
+    made[int(rows[-1, :2].sum()) :] = 0
+    return made
 
 
 def _library() -> ctypes.CDLL:

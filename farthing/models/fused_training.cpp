@@ -51,8 +51,7 @@ inline float exponential(float x) {
     int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, 4);
-    // Written so that what is not a number stays so.
-    return x < -87.0f ? 0.0f : (x != x ? x : p * power);
+    return x < -87.0f ? 0.0f : p * power;
 }
 
 inline float inverse_length(const float* x, int64_t size, float eps) {
