@@ -54,9 +54,10 @@ def pays(queries: Tensor, keys: Tensor, values: Tensor, longest: int) -> bool:
 def attend_rows(queries: Tensor, keys: Tensor, values: Tensor, rows: Tensor, scale: float) -> Tensor:
     """queries [N, H, D], keys and values [N, K, D] -> [N, H, D], zeros where no row lies.
 
-    `rows` int64 [R, 4], one behind the other from the first place on: where a row starts, its tokens (a multiple of TILE), the row that is its prompt or -1, and how
-    many of that one's tokens it continues. A token sees those and its own row up to itself: scaled dot-product
-    attention (arXiv 1706.03762, equation 1), query head h reading key head h // (H / K).
+    `rows` int64 [R, 4], one behind the other from the first place on: where a row starts, its tokens (a multiple of
+    TILE), the row that is its prompt or -1, and how many of that one's tokens it continues. A token sees those and its
+    own row up to itself: scaled dot-product attention (arXiv 1706.03762, equation 1), query head h reading key head
+    h // (H / K).
     """
     out: Tensor = _Rows.apply(queries, keys, values, rows, scale)
     return out
