@@ -22,9 +22,11 @@ from farthing.cli import (
     generate,
     inspect,
     new,
+    ps,
     report,
     run,
     serve,
+    stop,
     tasks,
 )
 from farthing.errors import FarthingError, UserError
@@ -38,6 +40,8 @@ COMMANDS: dict[str, Command] = {
     "run": run.run,
     "chat": chat.chat,
     "serve": serve.serve,
+    "ps": ps.ps,
+    "stop": stop.stop,
     "eval": evaluate.evaluate,
     "compare": compare.compare,
     "generate": generate.generate,

@@ -17,6 +17,29 @@ Conversations = Annotated[
     ),
 ]
 
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host", metavar="NAME", help="Another name this server is reached by; may be repeated."
+    ),
+]
+
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option("--allow-origin", metavar="ORIGIN", help="A page elsewhere that may ask; may be repeated."),
+]
+
+KeepAlive = Annotated[
+    float | None,
+    typer.Option(
+        "--keep-alive",
+        min=0,
+        metavar="SECONDS",
+        help="An idle model leaves memory after so long; inf: never. Not given: never for an only model, "
+        "300 for several.",
+    ),
+]
+
 
 def serve(
     models: Annotated[
@@ -34,18 +57,8 @@ def serve(
         Path | None,
         typer.Option("--api-key-file", metavar="FILE", help="Keys that open the server, one a line."),
     ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-host", metavar="NAME", help="Another name this server is reached by; may be repeated."
-        ),
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-origin", metavar="ORIGIN", help="A page elsewhere that may ask; may be repeated."
-        ),
-    ] = None,
+    allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
     context: Annotated[
         int | None,
         typer.Option("--context", min=64, help="Tokens of a conversation; as many as fit when not given."),
@@ -59,6 +72,7 @@ def serve(
     max_running: Annotated[
         int | None, typer.Option("--max-running", min=1, help="Replies written at once; others wait.")
     ] = None,
+    keep_alive: KeepAlive = None,
     runs: Annotated[
         Path | None,
         typer.Option("--runs", metavar="DIR", help="Show the runs in this directory, live, at /runs."),
@@ -67,13 +81,16 @@ def serve(
 ) -> None:
     """Serve models to people (a page) and programs (an API).
 
-    The API is OpenAI's. One process answers requests, another computes; if that one dies or stands still, it is
-    started again. Ctrl-C ends both.
+    The first model is loaded at the start, others at their first request; `farthing ps` says which are in memory,
+    `farthing stop` has one leave it. The API is OpenAI's. One process answers requests, another computes; if that
+    one dies or stands still, it is started again. Ctrl-C ends both.
     """
     from farthing.cli.models import model_directory
     from farthing.errors import UserError
     from farthing.server.serve import Settings, serve
 
+    if keep_alive is not None and keep_alive != keep_alive:
+        raise UserError("--keep-alive nan: a number of seconds, or inf for never")
     if dtype not in ("auto", "float32", "bfloat16"):
         raise UserError(f"--dtype {dtype}: choose auto, float32 or bfloat16")
     named = [_named(text) for text in models]
@@ -91,6 +108,7 @@ def serve(
             quantize=checked_quantize(quantize),
             running=max_running,
             runs=runs,
+            keep_alive=keep_alive,
             conversations=conversations or own_file(),
         )
     )

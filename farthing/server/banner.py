@@ -17,12 +17,28 @@ def address(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def greeting(models: Sequence[ServedModel], url: str, why: str) -> str:
+def greeting(models: Sequence[ServedModel], url: str, why: str, in_turns: bool = False) -> str:
     """Several lines of plain words."""
     lines = [f"farthing: ready at {url}/v1 (OpenAI API)"]
     for model in models:
-        lines += [f"  {label:<9}{words}" for label, words in _about(model, why)]
+        about = _about(model, why) if model.number == 0 else _later(model)
+        lines += [f"  {label:<9}{words}" for label, words in about]
+    if in_turns:
+        lines.append(
+            "  memory is too small for all of them at once: they take turns, one is unloaded for another"
+        )
     return "\n".join(lines)
+
+
+def _later(model: ServedModel) -> list[tuple[str, str]]:
+    """One that is loaded at its first request."""
+    facts = model.facts
+    words = (
+        f"{model.name}, {count(facts['parameters'])} parameters, {facts['dtype']}, context {facts['context']}"
+    )
+    return [
+        ("model", f"{words}: loaded at its first request, about {size(facts['weight_bytes'])} of weights")
+    ]
 
 
 def _about(model: ServedModel, why: str) -> list[tuple[str, str]]:

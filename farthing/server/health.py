@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from farthing.server.backend.link import EngineGone
+from farthing.server.backend.generation import EngineGone
 from farthing.server.protocol.errors import ApiError, unavailable
 from farthing.server.protocol.models import ServedModel
 from farthing.server.service import Service
@@ -38,11 +38,12 @@ class Health:
         return JSONResponse({"status": "ok"})
 
     async def generate(self, request: Request) -> Response:
-        """200 only if a token came out of every model within the last half minute."""
+        """200 only if a token came out of every model in memory within the last half minute."""
         async with self._probing:
             if time.monotonic() - self._probed > _PROBE_KEPT_SECONDS:
                 self._service.check_ready()
-                await asyncio.gather(*(self._probe(model) for model in self._service.models))
+                there = [model for model in self._service.models if self._service.is_loaded(model)]
+                await asyncio.gather(*(self._probe(model) for model in there))
                 self._probed = time.monotonic()
         return JSONResponse({"status": "ok"})
 
@@ -67,11 +68,16 @@ class Health:
 
     async def models(self, request: Request) -> Response:
         """What is served, the default first."""
-        return JSONResponse({"object": "list", "data": [described(model) for model in self._service.models]})
+        return JSONResponse(
+            {"object": "list", "data": [self._described(model) for model in self._service.models]}
+        )
+
+    def _described(self, model: ServedModel) -> dict[str, Any]:
+        return described(model) | {"loaded": self._service.is_loaded(model)}
 
     async def model(self, request: Request) -> Response:
         """One of them."""
-        return JSONResponse(described(self._service.model(request.path_params["name"])))
+        return JSONResponse(self._described(self._service.model(request.path_params["name"])))
 
     async def integrity(self, request: Request) -> Response:
         """The engine's own books, checked: 200 if every block and slot is accounted for."""

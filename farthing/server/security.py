@@ -69,6 +69,11 @@ class Keys:
 
 
 def read_keys(path: Path) -> Keys:
+    """The keys of a file; raises UserError."""
+    return Keys(key_lines(path))
+
+
+def key_lines(path: Path) -> list[str]:
     """One key a line; empty lines and lines that begin with # are not. Raises UserError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -84,7 +89,7 @@ def read_keys(path: Path) -> Keys:
         raise UserError(
             f"{path}: a key of fewer than 16 characters can be guessed; make one: openssl rand -hex 24"
         )
-    return Keys(keys)
+    return keys
 
 
 def is_loopback(host: str) -> bool:

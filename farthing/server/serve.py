@@ -22,6 +22,7 @@ from farthing.server.app import build
 from farthing.server.backend.link import EngineLink
 from farthing.server.banner import address, greeting
 from farthing.server.documents.routes import DocumentRoutes
+from farthing.server.model_routes import ModelRoutes
 from farthing.server.pages.history import History
 from farthing.server.pages.history_routes import HistoryRoutes
 from farthing.server.pages.pages import page_routes
@@ -36,13 +37,15 @@ from farthing.server.service import Service
 _GRACE_SECONDS = 3
 _MOST_CONNECTIONS = 1024
 _WAITING_CONNECTIONS = 256
+FEW_MINUTES = 300.0
 
 
 @dataclass(frozen=True)
 class Settings:
     """What `farthing serve` was told. `models`: (name or None, directory). Zero or None: decide by measuring.
     `conversations`: the file the chat page keeps them in; None keeps them as long as the server runs. `runs`: a
-    directory of runs to show."""
+    directory of runs to show. `keep_alive`: seconds after which an idle model leaves memory; None: never where there
+    is only one, FEW_MINUTES where there are several."""
 
     models: Sequence[tuple[str | None, Path]]
     host: str = "127.0.0.1"
@@ -59,6 +62,7 @@ class Settings:
     measure_seconds: float = 1.0
     conversations: Path | None = None
     runs: Path | None = None
+    keep_alive: float | None = None
     limits: Limits = field(default_factory=Limits)
     say: Callable[[str], None] = print
 
@@ -68,7 +72,8 @@ def serve(settings: Settings) -> None:
     door = _door(settings)
     models = _open(settings)
     threads, why = threads_of(settings.threads)
-    link = EngineLink(engine_settings(settings, models), threads=threads)
+    told = engine_settings(settings, models)
+    link = EngineLink(told, threads=threads)
     service = Service(models, link, settings.limits)
     link.on_end = service.ended
     history = History(settings.conversations)
@@ -77,6 +82,7 @@ def serve(settings: Settings) -> None:
         *page_routes(settings.runs is not None),
         *HistoryRoutes(service, history, writers).routes(),
         *DocumentRoutes(history, settings.limits).routes(),
+        *ModelRoutes(service, told["keep_alive"]).routes(),
         *PresetRoutes(history, settings.limits).routes(),
         *(RunRoutes(settings.runs).routes() if settings.runs is not None else ()),
     ]
@@ -167,13 +173,15 @@ async def _tell(service: Service, settings: Settings, why: str, url: str, leave:
             return
         if service.link.state == "ready" and not told:
             told = True
-            settings.say(greeting(service.models, url, why))
+            settings.say(greeting(service.models, url, why, service.link.in_turns))
         await change.wait()
 
 
 def engine_settings(settings: Settings, models: Sequence[ServedModel]) -> dict[str, Any]:
     """What the engine process is told."""
+    several = FEW_MINUTES if len(models) > 1 else float("inf")
     return {
+        "keep_alive": several if settings.keep_alive is None else settings.keep_alive,
         "models": [
             {"directory": str(model.directory.resolve()), "stop_ids": list(model.stop_ids)}
             for model in models

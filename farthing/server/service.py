@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from farthing.server.backend.link import EngineLink, Generation
+from farthing.server.backend.generation import Generation
+from farthing.server.backend.link import EngineLink
 from farthing.server.metrics import Metrics
 from farthing.server.protocol.errors import ApiError, unavailable
 from farthing.server.protocol.limits import Limits
@@ -46,6 +47,8 @@ class Service:
             "requests_freed", "Aborted requests whose place in the engine is free again.", lambda: link.freed
         )
         gauge("engine_restarts", "Engine processes started anew.", lambda: link.restarts)
+        gauge("models_loaded", "Models in memory.", lambda: link.states.count("ready"))
+        gauge("engine_resident_bytes", "Memory of the engine process.", lambda: link.resident_bytes)
         gauge("engine_ready", "Whether requests would be served now.", lambda: link.is_ready)
 
     def model(self, name: str | None) -> ServedModel:
@@ -59,6 +62,10 @@ class Service:
         raise ApiError(
             404, f"there is no model {name!r} here; there is: {known}", "model_not_found", param="model"
         )
+
+    def is_loaded(self, model: ServedModel) -> bool:
+        """Whether it is in memory now."""
+        return self.link.states[model.number : model.number + 1] == ["ready"]
 
     def check_ready(self) -> None:
         """Raises ApiError 503 unless requests can be carried out now."""

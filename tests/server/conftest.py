@@ -61,12 +61,20 @@ def make_caller() -> Tokenizer:
     return Tokenizer(definition, tokenizer.config | {"chat_template": CALLER_TEMPLATE})
 
 
-def make_model(directory: Path, tokenizer: Tokenizer, *, context: int = 512, seed: int = 5) -> Path:
+def make_model(
+    directory: Path,
+    tokenizer: Tokenizer,
+    *,
+    context: int = 512,
+    seed: int = 5,
+    hidden_size: int = 32,
+    intermediate_size: int = 48,
+) -> Path:
     """A model directory. Its weights are wide enough that it has opinions, though not good ones."""
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size + 3,
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -38,7 +38,7 @@ export interface Details {
 export type Finish = "stop" | "length" | "stopped" | "interrupted" | "deleted" | "tool_calls";
 
 export interface Live {
-  state: "waiting" | "thinking" | "answering";
+  state: "loading" | "waiting" | "thinking" | "answering";
   offset: number;
 }
 

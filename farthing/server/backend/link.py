@@ -16,89 +16,17 @@ import os
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from farthing.server.backend.generation import EngineGone, EngineRefused, Generation, ModelAbsent
 from farthing.server.backend.wire import LONGEST_LINE, Message, decode, encode
 
 log = logging.getLogger("farthing.server")
 
 _BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 _HEALTHY_SECONDS = 60.0
-
-
-class EngineGone(Exception):
-    """The engine process has died or was killed; what it was computing is lost."""
-
-
-class EngineRefused(Exception):
-    """The engine could not carry out this one request."""
-
-
-@dataclass
-class Token:
-    """One token as it came; `more` holds what is not there every time: "top", "end", "cached", "thought", "prompt",
-    and with the first one "prefill", the seconds since the request got its place."""
-
-    token_id: int
-    logprob: float
-    more: dict[str, Any] | None = None
-
-
-@dataclass(eq=False)
-class Generation:
-    """One request in flight. `fresh` holds what came and was not taken; `wake` is set whenever something comes."""
-
-    link: EngineLink
-    name: str
-    model: int
-    wake: asyncio.Event
-    prompt_tokens: int
-    submitted: float = field(default_factory=time.monotonic)
-    first_token: float | None = None
-    seated: float | None = None
-    tokens: int = 0
-    fresh: deque[Token] = field(default_factory=deque)
-    ended: bool = False
-    problem: Exception | None = None
-
-    def abort(self) -> None:
-        """Stop it, wherever it is. Harmless when it has ended."""
-        if not self.ended:
-            self.ended = True
-            self.link.forget(self)
-            self.link.send({"op": "abort", "model": self.model, "id": self.name})
-
-    def close_thought(self) -> None:
-        """End the thinking now; the answer follows."""
-        self.link.send({"op": "close_thought", "model": self.model, "id": self.name})
-
-    def take(self) -> list[Token]:
-        """What has come since the last call. Raises what went wrong, once everything before it was taken."""
-        taken = list(self.fresh)
-        self.fresh.clear()
-        if not taken and self.problem is not None:
-            raise self.problem
-        return taken
-
-    def push(self, row: list[Any], now: float) -> None:
-        """A token has come."""
-        more = row[3] if len(row) > 3 else None
-        self.tokens += 1
-        self.fresh.append(Token(row[1], row[2], more))
-        if more is not None and "end" in more:
-            self.ended = True
-        if self.first_token is None:
-            self.first_token = now
-            self.seated = max(self.submitted, now - (more or {}).get("prefill", 0.0))
-        self.wake.set()
-
-    def fail(self, problem: Exception) -> None:
-        self.ended, self.problem = True, problem
-        self.wake.set()
 
 
 State = Literal["loading", "ready", "down", "stopped"]
@@ -118,7 +46,11 @@ class EngineLink:
     ) -> None:
         self.state: State = "loading"
         self.facts: list[dict[str, Any]] = []
+        self.states: list[str] = []
         self.load: list[dict[str, int]] = []
+        self.resident_bytes = 0
+        self.in_turns = False
+        self.used: dict[int, float] = {}
         self.fatal: str | None = None
         self.restarts = 0
         self.freed = 0
@@ -166,6 +98,7 @@ class EngineLink:
         name = str(self._number)
         generation = Generation(self, name, model, wake or asyncio.Event(), len(prompt))
         self.in_flight[name] = generation
+        self.used[model] = generation.submitted
         self.send(
             {
                 "op": "add",
@@ -178,6 +111,18 @@ class EngineLink:
             }
         )
         return generation
+
+    async def unload(self, model: int, seconds: float) -> bool:
+        """Have a model leave memory when it has nothing to do; whether it has left within so many seconds."""
+        self.send({"op": "unload", "model": model})
+        until = time.monotonic() + seconds
+        while self.state == "ready" and self.states[model] != "unloaded":
+            changed = self.changed
+            try:
+                await asyncio.wait_for(changed.wait(), until - time.monotonic())
+            except TimeoutError:
+                return False
+        return True
 
     async def check(self, seconds: float = 10.0) -> str | None:
         """What is wrong with the engine's books, None if nothing; raises EngineGone or TimeoutError."""
@@ -195,6 +140,7 @@ class EngineLink:
 
     def forget(self, generation: Generation) -> None:
         if self.in_flight.pop(generation.name, None) is not None:
+            self.used[generation.model] = time.monotonic()
             self.on_end(generation)
 
     # ---- its life
@@ -286,15 +232,22 @@ class EngineLink:
         elif kind == "failed":
             generation = self.in_flight.get(message["id"])
             if generation is not None:
-                generation.fail(EngineRefused(message["message"]))
+                kind_of_end = ModelAbsent if message.get("absent") else EngineRefused
+                generation.fail(kind_of_end(message["message"]))
                 self.forget(generation)
         elif kind == "freed":
             self.freed += 1
         elif kind == "beat":
             self.load = message["models"]
+            self.resident_bytes = message.get("resident_bytes", 0)
         elif kind == "hello":
-            self.facts = message["models"]
+            self.facts, self.states = message["models"], message["states"]
+            self.in_turns, self.resident_bytes = message["in_turns"], message["resident_bytes"]
             self._become("ready")
+        elif kind == "model":
+            number = message["model"]
+            self.facts[number], self.states[number] = message["facts"], message["state"]
+            self._signal()
         elif kind == "checked":
             waiting = self._checks.pop(message["id"], None)
             if waiting is not None and not waiting.done():
@@ -338,6 +291,7 @@ class EngineLink:
                 waiting.exception()  # whoever asked may have left
         self._checks.clear()
         self.load = []
+        self.states = ["unloaded"] * len(self.states)
 
     async def _end_process(self) -> None:
         if self._writer is not None:
@@ -355,6 +309,9 @@ class EngineLink:
     def _become(self, state: State) -> None:
         self.state = state
         self._heard = time.monotonic()
+        self._signal()
+
+    def _signal(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
 

@@ -5,7 +5,10 @@ Nothing here may be imported by the web process: it brings torch.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from farthing.models.arithmetic import kv_bytes_per_token, parameters
 from farthing.models.checkpoint import load_model
 from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder
+from farthing.models.headers import read_headers
 from farthing.models.int8 import quantise
 from farthing.models.sources import read_config, read_config_json
 from farthing.server.backend.bundle import Bundle
@@ -32,6 +36,9 @@ from farthing.text.tokenizer import Tokenizer
 # Two copies of a model up to this size are affordable: float32 for the head and the sums, bfloat16 to compute with.
 _SMALL = 2 << 30
 _STEP_SECONDS = 0.25
+_LATER_SECONDS = 0.25
+# Of all memory: so much may be weights and the program; beyond it models take turns.
+_MOST_WEIGHTS = 0.8
 
 
 @dataclass
@@ -59,6 +66,16 @@ class Served:
         """What a request asks of its tokens; raises EngineError for a grammar that cannot be used."""
         return steering_from(spec, None if grammar is None else self.grammars.start(grammar), self.stop_ids)
 
+    @property
+    def is_idle(self) -> bool:
+        return self.engine.scheduler.is_idle
+
+    def drop(self, name: str) -> None:
+        """Take a request out, wherever it is."""
+        self.engine.abort(name)
+        self.steering.pop(name, None)
+        self.seated.pop(name, None)
+
     def note_seated(self, now: float) -> None:
         """Who has got a place in the step that began at `now`."""
         if None not in self.seated.values():
@@ -70,19 +87,61 @@ class Served:
 
     def load(self) -> dict[str, int]:
         """How busy the engine is."""
-        scheduler = self.engine.scheduler
+        scheduler, slots = self.engine.scheduler, self.engine.runner.slots
         return {
             "running": len(scheduler.running) + len(scheduler.prefilling),
             "waiting": len(scheduler.waiting),
             "cold": len(scheduler.cold),
             "blocks": len(scheduler.pool.blocks),
             "free_blocks": scheduler.pool.num_free,
+            "cache_bytes": slots.keys.nbytes + slots.values.nbytes,
         }
 
 
-def load(asked: dict[str, Any], settings: dict[str, Any]) -> Served:
-    """Read the weights, make room for keys and values, measure. Raises CheckpointError for what cannot be served."""
+Facts = dict[str, Any]
+
+
+def prepare(models: Sequence[Facts], settings: dict[str, Any]) -> tuple[Served, list[Facts], bool]:
+    """The first model, loaded; what is planned for all of them; and whether they have to take turns in memory.
+
+    What a model may hold is settled here, once: it does not change with how often the model is loaded. Raises
+    CheckpointError for what cannot be served.
+    """
+    program, memory = resident_bytes(), memory_bytes()
+    weights = [weight_bytes(Path(model["directory"]), settings) for model in models]
+    in_turns = len(models) > 1 and program + sum(weights) > _MOST_WEIGHTS * memory
+    settings["in_turns"], settings["beside"] = in_turns, 0 if in_turns else sum(weights[1:])
+    first = load(models[0], settings)
+    used = program if in_turns else resident_bytes() + sum(weights[1:])
+    facts = [first.facts]
+    for model, size in zip(models[1:], weights[1:], strict=True):
+        config = read_config(read_config_json(Path(model["directory"])))
+        dtype = compute_dtype(settings["dtype"])
+        room = plan_cache(config, dtype, settings, used + (size if in_turns else 0))
+        facts.append(facts_of(config, room, dtype, settings, size))
+    return first, facts, in_turns
+
+
+def weight_bytes(directory: Path, settings: Mapping[str, Any]) -> int:
+    """About how much memory the weights will take, from config and headers; raises CheckpointError for damaged ones."""
+    config = read_config(read_config_json(directory))
+    read_headers(directory)
+    sizes = parameters(config)
+    if settings["quantize"]:
+        return sizes.total + 3 * sizes.embedding
+    if compute_dtype(settings["dtype"]) is not torch.bfloat16:
+        return 4 * sizes.total
+    return (2 if 4 * sizes.total > _SMALL else 6) * sizes.total
+
+
+def load(asked: dict[str, Any], settings: dict[str, Any], known: Facts | None = None) -> Served:
+    """Read the weights, make room for keys and values, measure. Raises CheckpointError for what cannot be served.
+
+    `known`: what was planned or measured for this model before; it has this room again, and its speed is measured
+    only once.
+    """
     torch.set_num_threads(settings["threads"])
+    before, began = resident_bytes(), time.monotonic()
     directory = Path(asked["directory"])
     config = read_config(read_config_json(directory))
     dtype = compute_dtype(settings["dtype"])
@@ -98,25 +157,51 @@ def load(asked: dict[str, Any], settings: dict[str, Any]) -> Served:
     model.publish(dtype)
     give_back()
     weights = resident_bytes()
-    plan = plan_cache(config, dtype, settings, weights)
+    plan = plan_of(known) or plan_cache(config, dtype, settings, weights + settings.get("beside", 0))
     engine = make_engine(model, tokenizer, plan, dtype)
-    speed = measure(engine, config, settings["measure_seconds"])
+    seconds = (
+        settings["measure_seconds"] if known is None else min(settings["measure_seconds"], _LATER_SECONDS)
+    )
+    speed = (known or {}).get("speed") or measure(engine, config, seconds)
     if speed:
         engine.scheduler.prefill_tokens = max(64, min(2048, int(speed["prefill"] * _STEP_SECONDS)))
     stop_ids = tuple(asked["stop_ids"])
-    facts = {
+    facts = facts_of(config, plan, dtype, settings, weights, speed)
+    facts |= {"grown_bytes": max(0, resident_bytes() - before), "load_seconds": time.monotonic() - began}
+    return Served(engine, Grammars(tokenizer, config.vocab_size, stop_ids), stop_ids, facts)
+
+
+def facts_of(
+    config: ModelConfig,
+    plan: Fit,
+    dtype: torch.dtype | None,
+    settings: Mapping[str, Any],
+    weights: int,
+    speed: Mapping[str, float] | None = None,
+) -> Facts:
+    """What the web process is told of a model."""
+    return {
         "parameters": parameters(config).total,
         "vocab_size": config.vocab_size,
         "context": plan.context,
         "full_context": config.max_position_embeddings,
         "running": plan.running,
+        "slots": plan.slots,
         "dtype": settings["quantize"] or str(dtype or torch.float32).removeprefix("torch."),
         "weight_bytes": weights,
         "cache_bytes": plan.cache_bytes,
-        "threads": torch.get_num_threads(),
-        "speed": speed,
+        "threads": settings["threads"],
+        "speed": dict(speed or {}),
     }
-    return Served(engine, Grammars(tokenizer, config.vocab_size, stop_ids), stop_ids, facts)
+
+
+def plan_of(known: Facts | None) -> Fit | None:
+    """The room that was settled on before."""
+    return (
+        None
+        if known is None
+        else Fit(*(known[key] for key in ("context", "slots", "running", "cache_bytes")))
+    )
 
 
 def compute_dtype(name: str) -> torch.dtype | None:
@@ -127,7 +212,7 @@ def compute_dtype(name: str) -> torch.dtype | None:
 def plan_cache(config: ModelConfig, dtype: torch.dtype | None, settings: dict[str, Any], used: int) -> Fit:
     """How long conversations may be and how many there is room for."""
     name = str(dtype or torch.float32).removeprefix("torch.")
-    share = len(settings["models"])
+    share = 1 if settings.get("in_turns") else len(settings["models"])
     return fit(
         context=min(config.max_position_embeddings, settings["context"] or config.max_position_embeddings),
         token_bytes=kv_bytes_per_token(config, name),
@@ -189,6 +274,15 @@ def _decode_rate(engine: Engine, prompt: tuple[int, ...], people: int, tokens: i
     for name in names:
         engine.abort(name)
     return steps / elapsed if elapsed else 0.0
+
+
+def free_memory() -> None:
+    """Give what an unloaded model held back to the system: objects in cycles, then the allocator's free pages."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return  # not glibc, which does it by itself or not at all
 
 
 def resident_bytes() -> int:

@@ -3,9 +3,12 @@
     web ──▶ engine   {"op": "add", "model": 0, "id": "7", "prompt": [..], "params": {..}, "steering": {..},
                       "grammar": ".."}
                      {"op": "abort" | "close_thought", "model": 0, "id": "7"}    {"op": "check", "id": "7"}
-    engine ──▶ web   {"kind": "hello", "models": [..], ...}   once, when everything is loaded
+                     {"op": "unload", "model": 0}   as soon as it has nothing to do
+    engine ──▶ web   {"kind": "hello", "models": [..], ...}   once, when the first model is loaded
+                     {"kind": "model", "model": 1, "state": "loading" | "ready" | "unloaded", "facts": {..}}
                      {"kind": "tokens", "model": 0, "events": [[id, token, logprob] or [id, token, logprob, {..}], ..]}
-                     {"kind": "failed", "id": "7", "message": ".."}              {"kind": "fatal", "message": ".."}
+                     {"kind": "failed", "id": "7", "message": "..", "absent": true where the model cannot be loaded}
+                     {"kind": "fatal", "message": ".."}
                      {"kind": "freed", "id": "7"}   what was aborted holds no place any more
                      {"kind": "beat", ...}   at least once a second; what stands still for long has died
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from farthing.server.backend.link import EngineGone, EngineRefused, Generation, Token
+from farthing.server.backend.generation import EngineGone, EngineRefused, Generation, Token
 from farthing.server.protocol.errors import invalid, unavailable
 from farthing.server.protocol.models import ServedModel
 from farthing.server.protocol.sse import unless_left
@@ -119,7 +119,7 @@ class Reply:
             )
         except EngineGone as problem:
             self.close()
-            raise unavailable(str(problem), "engine_restarting", 3) from None
+            raise unavailable(str(problem), problem.code, 3) from None
 
     def close(self) -> None:
         """Take whatever is still being written out of the engine; count what was written."""
@@ -140,7 +140,7 @@ class Reply:
             try:
                 found = [update for choice in self.choices if (update := choice.take()) is not None]
             except EngineGone as problem:
-                raise unavailable(str(problem), "engine_restarting", 3) from None
+                raise unavailable(str(problem), problem.code, 3) from None
             except EngineRefused as problem:
                 raise invalid(
                     f"the request could not be carried out: {problem}", code="engine_refused"
@@ -173,7 +173,11 @@ class Reply:
         if started:
             raise unavailable(f"the reply took longer than {limits.request_seconds:g} s", "deadline_exceeded")
         self.service.metrics.shed.add(1, "deadline")
-        raise unavailable(f"nothing could be begun within {limits.queue_seconds:g} s", "queue_timeout", 10)
+        absent = {job.model.name for job in self.jobs if not self.service.is_loaded(job.model)}
+        why = "".join(f"; {name} is not in memory yet" for name in sorted(absent))
+        raise unavailable(
+            f"nothing could be begun within {limits.queue_seconds:g} s{why}", "queue_timeout", 10
+        )
 
     def _phase(self) -> str:
         if not any(choice.tokens for choice in self.choices):

@@ -72,10 +72,10 @@ class Writing:
 
     @property
     def state(self) -> str:
-        """ "waiting" for a first token, "thinking" or "answering"."""
+        """ "loading" the model, "waiting" for a first token, "thinking" or "answering"."""
         choice = self.reply.choices[0]
         if not choice.tokens:
-            return "waiting"
+            return "waiting" if self.reply.service.is_loaded(choice.job.model) else "loading"
         return "thinking" if choice.parser.region == "thinking" else "answering"
 
     def details(self) -> Record:

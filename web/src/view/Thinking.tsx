@@ -52,5 +52,6 @@ export function Thinking({ message }: { message: Message }) {
 }
 
 function waitingWords(message: Message): string {
+  if (message.live?.state === "loading") return "Loading the model";
   return message.live?.state === "waiting" ? "Waiting" : "Thinking";
 }
