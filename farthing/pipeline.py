@@ -13,7 +13,7 @@ from typing import Any
 
 import farthing
 from farthing.cost import ledger as ledgers
-from farthing.cost.hardware import Hardware, probe
+from farthing.cost.hardware import Hardware, probe, watts_per_core
 from farthing.cost.ledger import Ledger
 from farthing.models.sources import local_directory
 from farthing.recipe import Recipe, Stage, read
@@ -167,7 +167,8 @@ class Pipeline:
         ledgers.balance(entries)
         hardware, cost = self.hardware, self.recipe.cost
         peak = hardware.gemm_flops_bf16 if hardware.bf16 else hardware.gemm_flops
-        totals = ledgers.summarize(entries, hardware.cores, cost.price_per_core_hour, peak)
+        watts = cost.watts_per_core or watts_per_core(hardware.processor)[0]
+        totals = ledgers.summarize(entries, hardware.cores, cost.price_per_core_hour, peak, watts)
         summary = {
             "name": self.recipe.name,
             "seed": self.recipe.seed,

@@ -22,6 +22,24 @@ CGROUP = Path("/sys/fs/cgroup")
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """x86's dot products and AMX tiles, and ARM's; without one of them bf16 is emulated and slower than float32."""
 
+WATTS_PER_CORE: tuple[tuple[str, float, str], ...] = (
+    ("EPYC", 4.4, "280 W for the 64 cores of an EPYC 7763"),
+    ("Xeon", 6.3, "350 W for the 56 cores of a Xeon Platinum 8480+"),
+    ("Ryzen", 10.6, "170 W for the 16 cores of a Ryzen 9 7950X"),
+    ("Core(TM)", 5.2, "125 W for the 24 cores of a Core i9-13900K"),
+)
+"""Words in a processor's name, watts of one busy core, and whose thermal design power that is. One model stands for a
+family whose members differ by a factor of two either way; a recipe's `cost.watts_per_core` knows better."""
+ASSUMED_WATTS = 10.0
+
+
+def watts_per_core(processor: str) -> tuple[float, str]:
+    """Watts of a busy core, for an estimate, and where the figure comes from."""
+    for word, watts, source in WATTS_PER_CORE:
+        if word in processor:
+            return watts, source
+    return ASSUMED_WATTS, "an assumption, the processor is in no table"
+
 
 @dataclass(frozen=True)
 class Hardware:

@@ -8,6 +8,8 @@ from farthing.cost.entries import KINDS, WASTE, Entry, attempt_ends
 from farthing.errors import FarthingError
 
 _TOLERANCE_S = 1e-6  # times are written in whole microseconds
+RECENT_STEPS = 20
+JOULES_PER_KWH = 3.6e6
 _FIELDS = ("wall_s", "cpu_s", "tokens", "flops")
 
 
@@ -25,21 +27,26 @@ def with_gaps(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def summarize(
-    entries: Iterable[Entry], cores: float, price: float, peak_flops: float | None = None
+    entries: Iterable[Entry],
+    cores: float,
+    price: float,
+    peak_flops: float | None = None,
+    watts: float = 0.0,
 ) -> dict[str, Any]:
     """The totals of a run, every attempt included, as JSON values.
 
-    {"wall_s", "cpu_s", "tokens", "flops", "money", "attempts", "by_stage": {..}, "by_kind": {..},
-    "waste": {kind: {"wall_s", "money"}}, "other_s"}; each row of by_stage and by_kind has the five totals
-    too. Money is wall_s x cores / 3600 x `price`. With `peak_flops` (FLOP/s, measured) there is also "mfu".
+    {"wall_s", "cpu_s", "tokens", "flops", "money", "energy_kwh", "attempts", "by_stage": {..}, "by_kind": {..},
+    "waste": {kind: {"wall_s", "money"}}, "other_s"}; each row of by_stage and by_kind has the six totals
+    too. Money is wall_s x cores / 3600 x `price`; energy is estimated as cpu_s x `watts`.
+    With `peak_flops` (FLOP/s, measured) there is also "mfu".
     """
     recorded = list(entries)
     every = with_gaps(recorded)
     rate = cores / 3600 * price
-    total = _row(every, rate)
+    total = _row(every, rate, watts)
     result: dict[str, Any] = {**total, "attempts": len({entry.attempt for entry in every})}
-    result["by_stage"] = {stage: _row(rows, rate) for stage, rows in _grouped(every, "stage").items()}
-    result["by_kind"] = {kind: _row(rows, rate) for kind, rows in _grouped(every, "kind").items()}
+    result["by_stage"] = {stage: _row(rows, rate, watts) for stage, rows in _grouped(every, "stage").items()}
+    result["by_kind"] = {kind: _row(rows, rate, watts) for kind, rows in _grouped(every, "kind").items()}
     waste = _waste(recorded)
     result["waste"] = {kind: {"wall_s": waste[kind], "money": waste[kind] * rate} for kind in WASTE}
     result["other_s"] = result["by_kind"].get("other", {"wall_s": 0.0})["wall_s"]
@@ -48,11 +55,27 @@ def summarize(
     return result
 
 
-def _row(entries: list[Entry], rate: float) -> dict[str, float]:
+def recent_step(entries: Iterable[Entry], stage: str, steps: int = RECENT_STEPS) -> dict[str, float] | None:
+    """{"wall_s", "cpu_s"} of a step of `stage`, the mean of its last `steps` steps in its last attempt, with all that
+    lay between them; None before the first step."""
+    own = [entry for entry in entries if entry.stage == stage and entry.step is not None]
+    attempt = max((entry.attempt for entry in own), default=0)
+    of_attempt = [entry for entry in own if entry.attempt == attempt]
+    last = sorted({entry.step for entry in of_attempt if entry.step is not None})[-steps:]
+    recent = [entry for entry in of_attempt if entry.step in last]
+    if not recent:
+        return None
+    wall = max(entry.end_s for entry in recent) - min(entry.start_s for entry in recent)
+    return {"wall_s": wall / len(last), "cpu_s": math.fsum(entry.cpu_s for entry in recent) / len(last)}
+
+
+def _row(entries: list[Entry], rate: float, watts: float) -> dict[str, float]:
     wall = math.fsum(entry.wall_s for entry in entries)
+    cpu = math.fsum(entry.cpu_s for entry in entries)
     return {
         "wall_s": wall,
-        "cpu_s": math.fsum(entry.cpu_s for entry in entries),
+        "cpu_s": cpu,
+        "energy_kwh": cpu * watts / JOULES_PER_KWH,
         "tokens": sum(entry.tokens for entry in entries),
         "flops": math.fsum(entry.flops for entry in entries),
         "money": wall * rate,

@@ -21,10 +21,11 @@ ENDINGS = (
     ("completions/unparsable_ratio", "unparsable", 0.25),
     ("completions/unscorable_ratio", "left without a score", 0.02),
 )
+FLAGGED_SHARE = 0.25
 MISMATCH_KL = 0.01
 GRADIENT_SPIKE = 30.0
 # With the chart that shows it. The mismatch has an alarm of its own here, which is stricter than the guard.
-SIGNS = ((entropy_collapse, "entropy"), (entropy_blow_up, "entropy"), (repetition, None))
+SIGNS = ((entropy_collapse, "entropy"), (entropy_blow_up, "entropy"), (repetition, "gaming"))
 
 
 def alarms(run: RunFiles) -> list[Record]:
@@ -98,6 +99,11 @@ def _stage(records: list[Record]) -> Iterator[Record]:
         yield _alarm(
             "warning", f"{dead:.0%} of the groups teach nothing: {why}.", records[-1]["step"], "dead"
         )
+    flagged = _recent(records, "completions/flagged_ratio")
+    if flagged is not None and flagged > FLAGGED_SHARE:
+        text = (f"{flagged:.0%} of the right samples have a flag, so the reward may be gamed: read some of them, "
+                "chosen by flag under Samples.")  # fmt: skip
+        yield _alarm("warning", text, records[-1]["step"], "gaming")
     for key, word, most in ENDINGS:
         share = _recent(records, key)
         if share is not None and share > most:

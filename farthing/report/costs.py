@@ -1,6 +1,7 @@
-"""What the run cost: seconds, tokens, FLOPs and money by stage and by kind of work, and what of it was wasted."""
+"""What the run cost: seconds, tokens, FLOPs, energy and money by stage and by kind of work, and what was wasted."""
 
-from farthing.cost.totals import summarize
+from farthing.cost.hardware import watts_per_core
+from farthing.cost.totals import JOULES_PER_KWH, recent_step, summarize
 from farthing.errors import FarthingError
 from farthing.report.reading import Record, RunFiles, number, table
 
@@ -14,9 +15,9 @@ WASTE_WORDS = {
 def costs(run: RunFiles) -> Record:
     """The ledger's totals with names for people; {} without a ledger.
 
-    {"total", "by_stage": [row], "by_kind": [row], "waste": [row], "currency", "price", "cores", "attempts"}; a row
-    is {"name", "wall_s", "cpu_s", "tokens", "flops", "money"}. Money is None where the recipe
-    names no price.
+    {"total", "by_stage": [row], "by_kind": [row], "waste": [row], "currency", "price", "cores", "attempts",
+    "core_hours", "watts", "watts_source"}; a row is {"name", "wall_s", "cpu_s", "tokens", "flops", "energy_kwh",
+    "money"}. Money is None where the recipe names no price; energy is an estimate, processor time x watts.
     """
     if not run.ledger:
         return {}
@@ -24,7 +25,8 @@ def costs(run: RunFiles) -> Record:
     price = number(settings.get("price_per_core_hour")) or None
     cores = _cores(run)
     try:
-        totals = summarize(run.ledger, cores, price or 0.0)
+        watts, source = _watts(run)
+        totals = summarize(run.ledger, cores, price or 0.0, watts=watts)
     except FarthingError as problem:
         run.notices.append(f"ledger.jsonl: {problem}")
         return {}
@@ -37,24 +39,39 @@ def costs(run: RunFiles) -> Record:
         "price": price,
         "cores": cores,
         "attempts": totals["attempts"],
+        "core_hours": totals["wall_s"] * cores / 3600,
+        "watts": watts,
+        "watts_source": source,
         "mfu": number(table(run.summary.get("cost")).get("mfu")),
     }
 
 
 def remaining(run: RunFiles, cost: Record) -> Record | None:
-    """What the stage that is running will still take at the pace it had so far: {"stage", "wall_s", "money"}.
+    """What the stage that is running will still take: its steps left x its recent step, {"stage", "wall_s", "money",
+    "energy_kwh"}; a step costs what each of the last steps of this attempt has cost, all between them included.
 
     None where no stage is running, or none of its steps is done. Stages that have not begun are in nobody's books.
     """
     stage = str(run.status.get("stage"))
     place = table(table(run.status.get("stages")).get(stage))
     done, steps = number(place.get("step")), number(place.get("steps"))
-    spent = next((row for row in cost.get("by_stage", []) if row["name"] == stage), None)
-    if run.status.get("state") != "running" or spent is None or not done or steps is None or steps <= done:
+    pace = recent_step(run.ledger, stage) if cost else None
+    if run.status.get("state") != "running" or pace is None or not done or steps is None or steps <= done:
         return None
-    share = (steps - done) / done
-    times = {key: None if spent[key] is None else share * spent[key] for key in ("wall_s", "money")}
-    return {"stage": stage, **times}
+    wall, price = (steps - done) * pace["wall_s"], cost["price"]
+    return {
+        "stage": stage,
+        "wall_s": wall,
+        "money": None if price is None else wall * cost["cores"] / 3600 * price,
+        "energy_kwh": (steps - done) * pace["cpu_s"] * cost["watts"] / JOULES_PER_KWH,
+    }
+
+
+def _watts(run: RunFiles) -> tuple[float, str]:
+    """Watts of a busy core, and where the figure comes from."""
+    own = number(table(run.recipe.get("cost")).get("watts_per_core"))
+    name = str(run.hardware.get("processor") or run.summary.get("processor") or "")
+    return (own, "the recipe's cost.watts_per_core") if own else watts_per_core(name)
 
 
 def _cores(run: RunFiles) -> float:
@@ -65,7 +82,7 @@ def _cores(run: RunFiles) -> float:
 
 def _row(name: str, totals: Record, price: float | None) -> Record:
     row: Record = {"name": name}
-    for key in ("wall_s", "cpu_s", "tokens", "flops"):
+    for key in ("wall_s", "cpu_s", "tokens", "flops", "energy_kwh"):
         row[key] = number(totals.get(key))
     row["money"] = None if price is None else number(totals.get("money"))
     return row

@@ -107,6 +107,8 @@ def _spent(run: RunFiles, cost: Record) -> Record:
         "cores": number(cost.get("cores")),
         "tokens": number(run.summary.get("tokens")) or number(total.get("tokens")),
         "flops": number(run.summary.get("flops")) or number(total.get("flops")),
+        "energy_kwh": number(total.get("energy_kwh")),
+        "core_hours": number(cost.get("core_hours")),
     }
 
 

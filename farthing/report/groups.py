@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from farthing.report.reading import Record, RunFiles, number, stepped, table
+from farthing.stages.flags import FLAGS, flags
 from farthing.text.regions import RegionParser
 
 MAX_BYTES = 6_000_000
@@ -30,13 +31,13 @@ def browsable(run: RunFiles, max_bytes: int = MAX_BYTES) -> Record:
 
 
 def listed(run: RunFiles) -> Record:
-    """For a page that can ask for the groups of a step: {"steps": [[stage, step, verdicts that occur], ...]}, every
-    step in the order of the run; "groups" is empty."""
+    """For a page that can ask for the groups of a step: {"steps": [[stage, step, verdicts and flags that occur], ...]},
+    every step in the order of the run; "groups" is empty."""
     rows = [
         [
             groups[0]["stage"],
             groups[0]["step"],
-            sorted({verdict(one) for group in groups for one in samples_of(group)}),
+            sorted({mark for group in groups for one in samples_of(group) for mark in _marks(one, group)}),
         ]
         for groups in _by_step(run).values()
     ]
@@ -102,7 +103,7 @@ def present(group: Record) -> Record:
         "title": title(problem),
         "problem": _written(problem),
         "prompt": str(group.get("prompt") or ""),
-        "samples": [present_sample(sample) for sample in samples_of(group)],
+        "samples": [present_sample(sample, group) for sample in samples_of(group)],
     }
 
 
@@ -111,12 +112,13 @@ def _written(problem: Record) -> str:
     return line if len(line) <= ONE_LINE else json.dumps(problem, ensure_ascii=False, indent=1)
 
 
-def present_sample(sample: Record) -> Record:
-    """One sample: its text by region, its verdict, and the numbers it was given."""
+def present_sample(sample: Record, group: Record) -> Record:
+    """One sample: its text by region, its verdict, its flags with what they mean, and the numbers it was given."""
     parts = table(sample.get("parts"))
     return {
         "blocks": blocks(str(sample.get("text") or "")),
         "verdict": verdict(sample),
+        "flags": [[name, FLAGS[name][1]] for name in flags_of(sample, group)],
         "reward": number(sample.get("reward")),
         "advantage": number(sample.get("advantage")),
         "parts": [[str(name), number(value)] for name, value in parts.items()],
@@ -155,6 +157,17 @@ def verdict(sample: Record) -> str:
     if sample.get("answer") is None:
         return "unparsable"
     return "partial" if correct > 0 else "wrong"
+
+
+def flags_of(sample: Record, group: Record) -> list[str]:
+    """The rules against gaming that a rewarded sample breaks; stages/flags.py says what each looks for."""
+    answer = None if sample.get("answer") is None else str(sample["answer"])
+    asked = str(group.get("prompt") or ""), str(sample.get("text") or "")
+    return flags(*asked, answer, number(sample.get("correct")), group.get("problem"))
+
+
+def _marks(sample: Record, group: Record) -> list[str]:
+    return [verdict(sample), *flags_of(sample, group)]
 
 
 def title(problem: Record) -> str:

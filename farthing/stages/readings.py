@@ -10,6 +10,7 @@ from typing import Any
 from farthing.algorithms.advantages import is_dead
 from farthing.cost.entries import Entry
 from farthing.rollout.types import Group
+from farthing.stages.flags import flags, mixes_scripts, repeated_share
 
 
 class Clock:
@@ -54,16 +55,36 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "pass_rate": _mean(right),
         "completions/mean_length": _mean(lengths),
         "completions/max_length": float(max(lengths)),
-        "completions/repetition": _mean([repetition(r.completion.token_ids) for r in rollouts]),
+        "completions/repetition": _mean([repeated_share(r.completion.token_ids) for r in rollouts]),
         "groups_drawn": float(len(groups)),
         "frac_reward_zero_std": sum(is_dead(group.rewards) for group in groups) / len(groups),
         **{name: count / len(rollouts) for name, count in shares.items()},
+        **_forms(groups),
         **{
             f"rewards/{part}": _mean([r.score.parts[part] for r in scored if part in r.score.parts])
             for part in parts
         },
         **_pass_rates(groups),
     }
+
+
+def _forms(groups: Sequence[Group]) -> dict[str, float]:
+    """How the samples are made: the length of those that came to an end, the shares of wrong form (where the taskset
+    has one) and of thinking in several scripts, and of the right ones the share with a flag."""
+    pairs = [(group.prompt, rollout) for group in groups for rollout in group.rollouts]
+    ended = [rollout.num_tokens for _, rollout in pairs if not rollout.is_truncated]
+    form = [
+        r.score.parts["format"] < 1 for _, r in pairs if r.reward is not None and "format" in r.score.parts
+    ]
+    right = [(prompt, r) for prompt, r in pairs if r.score.correct is not None and r.score.correct >= 1]
+    flagged = [bool(flags(p.text, r.text, r.score.answer, r.score.correct, p.problem)) for p, r in right]
+    listed: dict[str, Sequence[float]] = {
+        "completions/mean_terminated_length": ended,
+        "completions/format_error_ratio": form,
+        "completions/language_mix": [mixes_scripts(rollout.text) for _, rollout in pairs],
+        "completions/flagged_ratio": flagged,
+    }
+    return {name: _mean(values) for name, values in listed.items() if values}
 
 
 def _pass_rates(groups: Sequence[Group]) -> dict[str, float]:
@@ -74,13 +95,6 @@ def _pass_rates(groups: Sequence[Group]) -> dict[str, float]:
             own = [r.score.correct for r in group.rollouts if r.score.correct is not None]
             right.setdefault(f"pass_rate/{group.prompt.problem['taskset']}", []).extend(own)
     return {name: _mean(values) for name, values in sorted(right.items())}
-
-
-def repetition(token_ids: Sequence[int], n: int = 4) -> float:
-    """The share of n-grams that occurred before: seq-rep-n of arXiv 1908.04319, section 6.1; 0.0 for fewer than n
-    tokens."""
-    grams = list(zip(*(token_ids[start:] for start in range(n)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def note_waste(entry: Entry, groups: Sequence[Group]) -> None:

@@ -25,7 +25,8 @@ from farthing.runs.files import JsonLines, encode_line, read_lines, write_atomic
 from farthing.stages.config.rejection import RejectionConfig
 from farthing.stages.context import Context
 from farthing.stages.filters import Candidate, Selection, failed, select, without_thinking
-from farthing.stages.readings import Clock, repetition, rollout_metrics
+from farthing.stages.flags import repeated_share
+from farthing.stages.readings import Clock, rollout_metrics
 from farthing.stages.sampling import draw, seed_of
 from farthing.tasks.draws import Draws
 
@@ -91,7 +92,7 @@ def candidates(context: Context, step: int, index: int, group: Group) -> Iterato
             text=one.text,
             tokens=one.num_tokens,
             is_truncated=one.is_truncated,
-            repetition=repetition(one.completion.token_ids),
+            repetition=repeated_share(one.completion.token_ids),
             correct=one.score.correct,
             parts=one.score.parts,
         )

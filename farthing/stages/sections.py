@@ -123,6 +123,11 @@ class CostSection(Strict):
     """[cost]: what a core costs, so that everything has a price."""
 
     price_per_core_hour: float = Field(0.0, ge=0, description="Price of one core for one hour.")
+    watts_per_core: float = Field(
+        0.0,
+        ge=0,
+        description="Watts of a busy core, for the estimate of energy; by the processor's name when 0.",
+    )
     currency: str = Field("USD", min_length=1, max_length=8, description="What the price is in.")
 
 

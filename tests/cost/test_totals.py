@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing.cost.ledger import KINDS, WASTE, Entry, balance, summarize
-from farthing.cost.totals import with_gaps
+from farthing.cost.totals import recent_step, with_gaps
 from farthing.errors import FarthingError
 
 micro = st.integers(0, 5_000_000).map(lambda n: n / 1e6)
@@ -150,3 +150,17 @@ def test_a_long_phase_hides_nothing_behind_a_short_one() -> None:
     balance(entries)
     with pytest.raises(FarthingError, match="inside"):
         balance([*entries, Entry(1, "d", "score", 1, 9.0, 0.5)])
+
+
+def test_a_recent_step_is_of_the_last_attempt_and_holds_what_lies_between() -> None:
+    entries = [
+        Entry(1, "grpo", "train", 1, 0.0, 50.0, 50.0),
+        Entry(2, "grpo", "setup", None, 0.0, 9.0, 9.0),
+        Entry(2, "grpo", "generate", 1, 10.0, 2.0, 1.0),
+        Entry(2, "grpo", "train", 1, 12.0, 2.0, 3.0),
+        Entry(2, "grpo", "train", 2, 16.0, 4.0, 8.0),
+        Entry(2, "sft", "train", 9, 30.0, 4.0, 8.0),
+    ]
+    assert recent_step(entries, "grpo") == {"wall_s": 5.0, "cpu_s": 6.0}
+    assert recent_step(entries, "grpo", steps=1) == {"wall_s": 4.0, "cpu_s": 8.0}
+    assert recent_step(entries, "pretrain") is None

@@ -95,6 +95,14 @@ def test_a_gradient_spike_is_measured_against_its_median(tmp_path: Path) -> None
     assert "80 times its median" in alarm["text"]
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.3, 1), (0.2, 0)])
+def test_many_rewarded_samples_with_a_flag_are_an_alarm(tmp_path: Path, share: float, count: int) -> None:
+    found = sounding(tmp_path, [one | {"completions/flagged_ratio": share} for one in records()])
+    assert [(alarm["panel"], "30% of the right samples" in alarm["text"]) for alarm in found] == [
+        ("gaming", True)
+    ] * count
+
+
 @pytest.mark.parametrize(("last", "count"), [(0.30, 1), (0.45, 0)])
 def test_a_fall_counts_when_the_intervals_part(tmp_path: Path, last: float, count: int) -> None:
     falling = records()

@@ -166,6 +166,22 @@ def test_filters_show_only_their_kind_and_skip_steps_without_it(visit: Any, repo
         assert word in opened.text(".sample h3")
 
 
+def test_samples_are_chosen_by_flag_and_say_what_it_means(visit: Any, report: Path) -> None:
+    opened = visit(report)
+    opened.page.locator(".filters").get_by_role("button", name="repeating thought").click()
+    empty = opened.page.locator(".sample .empty button")
+    if empty.count():
+        assert "flagged: repeating thought" in opened.text(".sample .empty")
+        empty.click()
+    rows = opened.page.locator("#samples .list li")
+    assert rows.count() > 0
+    assert all(row.locator("[aria-label*='repeating thought']").count() == 1 for row in rows.all())
+    assert {mark.get_attribute("class") for mark in opened.page.locator(".list .verdict").all()} == {
+        "verdict right"
+    }
+    assert "goes in circles" in opened.text(".sample .flags")
+
+
 def test_a_text_is_found_and_steps_without_it_are_skipped(visit: Any, report: Path, run_dir: Path) -> None:
     groups = read_run(run_dir).groups
     wanted = groups[-2]["prompt"].splitlines()[0].upper()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from farthing.cost.entries import Entry
 from farthing.report.costs import costs, remaining
 from farthing.report.reading import read_run
 
@@ -56,15 +57,37 @@ def test_no_ledger_no_cost(tmp_path: Path) -> None:
     assert costs(read_run(tmp_path)) == {}
 
 
-def test_what_a_running_stage_will_still_take_is_its_pace_times_its_steps(run_dir: Path) -> None:
+def test_what_a_running_stage_will_still_take_is_its_steps_left_times_its_recent_step(run_dir: Path) -> None:
     run = read_run(run_dir)
     cost = costs(run)
-    spent = next(row for row in cost["by_stage"] if row["name"] == "grpo")
     going = {"state": "running", "stage": "grpo", "stages": {"grpo": {"step": 60, "steps": 240}}}
-    left = remaining(replace(run, status=going), cost)
-    assert left == {"stage": "grpo", "wall_s": 3 * spent["wall_s"], "money": 3 * spent["money"]}
+    # Forty slow steps, then twenty of 2 s and of 3 s of processor time, each with half a second before it.
+    entries = [Entry(1, "grpo", "train", step, 20.0 * step, 20.0, 20.0) for step in range(1, 41)]
+    entries += [Entry(1, "grpo", "train", step, 900 + 2.5 * (step - 41), 2.0, 3.0) for step in range(41, 61)]
+    left = remaining(replace(run, status=going, ledger=entries), cost)
+    wall = 180 * (20 * 2.5 - 0.5) / 20
+    assert left is not None
+    assert left["wall_s"] == pytest.approx(wall)
+    assert left["money"] == pytest.approx(wall / 3600 * 2 * 0.04)
+    assert left["energy_kwh"] == pytest.approx(180 * 3.0 * cost["watts"] / 3.6e6)
     for step in (0, 240):
         going["stages"] = {"grpo": {"step": step, "steps": 240}}
         assert remaining(replace(run, status=going), cost) is None
     assert remaining(replace(run, status=going | {"state": "interrupted"}), cost) is None
     assert remaining(run, cost) is None
+
+
+def test_energy_is_processor_time_times_watts_and_says_whose(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    for processor, own, watts, source in (
+        ("AMD EPYC 7B13", 0.0, 4.4, "EPYC 7763"),
+        ("Imaginary CPU", 0.0, 10.0, "assumption"),
+        ("AMD EPYC 7B13", 7.5, 7.5, "watts_per_core"),
+    ):
+        recipe = run.recipe | {"cost": run.recipe["cost"] | {"watts_per_core": own}}
+        told = replace(run, hardware={"processor": processor}, config=run.config | {"recipe": recipe})
+        cost = costs(told)
+        assert (cost["watts"], source in cost["watts_source"]) == (watts, True)
+        assert cost["total"]["energy_kwh"] == pytest.approx(cost["total"]["cpu_s"] * watts / 3.6e6)
+        assert sum(row["energy_kwh"] for row in cost["by_kind"]) == pytest.approx(cost["total"]["energy_kwh"])
+    assert cost["core_hours"] == pytest.approx(cost["total"]["wall_s"] * 2 / 3600)

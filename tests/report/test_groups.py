@@ -13,6 +13,7 @@ from farthing.report.groups import (
     blocks,
     browsable,
     listed,
+    present,
     present_sample,
     problems,
     steps_with,
@@ -58,9 +59,9 @@ def test_text_is_split_by_the_one_parser_and_kept_to_the_letter() -> None:
 
 
 def test_a_sample_may_lack_anything() -> None:
-    bare = present_sample({})
+    bare = present_sample({}, {})
     assert (bare["verdict"], bare["blocks"], bare["reward"], bare["parts"]) == ("unscored", [], None, [])
-    odd = present_sample(sample(answer=7, parts={"x": "y", "z": 1}, tokens="many", reward=None))
+    odd = present_sample(sample(answer=7, parts={"x": "y", "z": 1}, tokens="many", reward=None), {})
     assert (odd["answer"], odd["parts"], odd["tokens"]) == ("7", [["x", None], ["z", 1]], None)
 
 
@@ -144,7 +145,20 @@ def test_every_step_is_named_for_a_page_that_can_ask_and_read_as_it_would_be_emb
     apart = [at_step(run.groups, stage, step) for stage, step, _ in named["steps"]]
     assert [group for groups in apart for group in groups] == embedded["groups"]
     for (_, _, verdicts), groups in zip(named["steps"], apart, strict=True):
-        assert set(verdicts) == {one["verdict"] for group in groups for one in group["samples"]}
+        marks = [
+            [one["verdict"], *(name for name, _ in one["flags"])] for g in groups for one in g["samples"]
+        ]
+        assert set(verdicts) == {mark for one in marks for mark in one}
+
+
+def test_a_rewarded_sample_shows_its_flags_with_what_they_mean() -> None:
+    samples = [
+        {"text": "<think></think><answer>1 + 1</answer>", "answer": "1+1", "correct": correct}
+        for correct in (1.0, 0.0, None)
+    ]
+    shown = present({"stage": "grpo", "step": 1, "prompt": "make 2", "samples": samples})["samples"]
+    meaning = "rewarded without a thought: the thinking is empty"
+    assert [one["flags"] for one in shown] == [[["empty_thought", meaning]], [], []]
 
 
 def test_steps_are_found_by_any_text_in_a_prompt_or_a_sample() -> None:

@@ -16,8 +16,8 @@ from farthing.report.reading import read_run
 from farthing.runs.metrics import MetricsLog
 from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.config.guards import GuardConfig
+from farthing.stages.flags import repeated_share
 from farthing.stages.guards import Watch, go_back, rollbacks, slowed
-from farthing.stages.readings import repetition
 from farthing.stages.signs import SIGNS, View
 
 HEALTHY: dict[str, float] = {
@@ -79,10 +79,10 @@ def test_one_bad_step_is_no_failure() -> None:
 
 
 def test_repetition_by_hand() -> None:
-    assert repetition([1, 2, 3]) == 0.0
-    assert repetition([1, 2, 3, 4, 5, 6]) == 0.0
-    assert repetition([1, 2, 1, 2, 1, 2, 1]) == pytest.approx(2 / 4), "1212 2121 1212 2121"
-    assert repetition([7] * 103) == pytest.approx(99 / 100)
+    assert repeated_share([1, 2, 3]) == 0.0
+    assert repeated_share([1, 2, 3, 4, 5, 6]) == 0.0
+    assert repeated_share([1, 2, 1, 2, 1, 2, 1]) == pytest.approx(2 / 4), "1212 2121 1212 2121"
+    assert repeated_share([7] * 103) == pytest.approx(99 / 100)
 
 
 @pytest.fixture

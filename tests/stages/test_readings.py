@@ -96,3 +96,21 @@ def test_several_tasksets_are_told_apart(group_of: Callable[..., Group]) -> None
     ]
     metrics = rollout_metrics(groups)
     assert (metrics["pass_rate/a"], metrics["pass_rate/b"]) == (pytest.approx(0.75), 1.0)
+
+
+def test_the_form_of_samples_by_hand(group_of: Callable[..., Group]) -> None:
+    group = group_of([1.0, 1.0, 0.0, 0.0], lengths=[2, 4, 6, 100], reasons=["stop", "stop", "stop", "length"])
+    thought = "<think>{}</think><answer>x</answer>"
+    texts = [
+        thought.format("it is so"),
+        thought.format(" "),
+        thought.format(""),
+        "wait 等一下 再想想 once more",
+    ]
+    rollouts = tuple(replace(one, text=text) for one, text in zip(group.rollouts, texts, strict=True))
+    wrong = replace(rollouts[2], score=replace(rollouts[2].score, parts={"format": 0.0}))
+    metrics = rollout_metrics([replace(group, rollouts=(*rollouts[:2], wrong, rollouts[3]))])
+    assert metrics["completions/mean_terminated_length"] == 4.0
+    assert metrics["completions/flagged_ratio"] == 0.5, "of the right ones"
+    assert metrics["completions/language_mix"] == 0.25
+    assert metrics["completions/format_error_ratio"] == 0.25

@@ -71,6 +71,12 @@ function money(value, currency) {
   return currency ? `${amount} ${currency}` : amount;
 }
 
+/** 0.00213 -> "2.1 Wh", 1.5 -> "1.5 kWh"; "" where nothing is known. */
+function energy(kwh) {
+  if (!known(kwh)) return "";
+  return kwh < 1 ? `${Number((1000 * kwh).toPrecision(2))} Wh` : `${plain(Number(kwh.toPrecision(2)))} kWh`;
+}
+
 /** A writer for a column of money whose largest entry is `most`: equal decimals, two digits of the largest at least. */
 function moneyColumn(most) {
   const decimals = known(most) && most > 0 ? Math.max(2, 3 - Math.ceil(Math.log10(most))) : 2;

@@ -63,17 +63,20 @@ function ladder(rungs) {
 function spent(claim) {
   const cores = claim.cores === 1 ? "on one core" : claim.cores ? `on ${plain(claim.cores)} cores` : "";
   const rows = known(claim.wall_s) ? [["time", duration(claim.wall_s), cores]] : [];
+  if (known(claim.core_hours)) rows.push(["core-hours", plain(claim.core_hours), ""]);
   if (known(claim.money)) rows.push(["cost", money(claim.money, claim.currency), ""]);
   if (known(claim.tokens)) rows.push(["tokens", compact(claim.tokens), ""]);
   if (known(claim.flops)) rows.push(["arithmetic", scientific(claim.flops), "FLOPs"]);
+  if (known(claim.energy_kwh)) rows.push(["energy", energy(claim.energy_kwh), "estimate"]);
   return rows;
 }
 
-/** What the stage that goes on will take at its pace so far. */
+/** What the stage that goes on will take at the pace of its last steps. */
 function left(remaining, { currency }) {
   if (!remaining || !known(remaining.wall_s)) return [];
   return [[`left of ${remaining.stage}`, duration(remaining.wall_s),
-    known(remaining.money) ? `about ${money(remaining.money, currency)}` : "about"]];
+    ["about", known(remaining.money) ? money(remaining.money, currency) : null, energy(remaining.energy_kwh)]
+      .filter(Boolean).join(" ")]];
 }
 
 function alarmList(alarms, open) {

@@ -9,6 +9,9 @@ const VERDICTS = {
   unscored: ["?", "could not be scored"],
 };
 
+/** The sign and the words of a verdict, or of a flag by its name. */
+const markWords = (name) => VERDICTS[name] || ["⚑", name.replaceAll("_", " ")];
+
 function verdictMark(verdict) {
   const [glyph, word] = VERDICTS[verdict];
   return el("span", { class: `verdict ${verdict}`, title: word, role: "img", "aria-label": word }, glyph);

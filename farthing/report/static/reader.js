@@ -69,8 +69,9 @@ function pressed(text, on, click, attributes) {
 
 function filterButton(name, go) {
   const count = go.samples().filter((sample) => matches(sample, name)).length;
-  const words = name === "all" ? "all" : [el("span", { class: `verdict ${name}`, "aria-hidden": "true" },
-    VERDICTS[name][0]), VERDICTS[name][1]];
+  const [glyph, word] = markWords(name);
+  const words = name === "all" ? "all" : [el("span", { class: name in VERDICTS ? `verdict ${name}` : "flag", "aria-hidden": "true" },
+    glyph), word];
   return pressed([words, el("span", { class: "count" }, count)], go.filter === name, () => go.toFilter(name));
 }
 
@@ -104,9 +105,14 @@ function listRow(sample, n, largest, go) {
   return el("li", { role: "option", id: `sample-${n}`, "aria-selected": String(go.sample === n),
     listen: { click: () => go.toSample(n) } },
   verdictMark(sample.verdict),
-  el("span", { class: "preview" }, preview(sample)),
+  el("span", { class: "preview" }, flagMark(sample), preview(sample)),
   el("span", { class: "number reward", title: "reward" }, plain(sample.reward)),
   el("span", { class: "bar", title: `advantage ${plain(sample.advantage)}` }, advantageBar(sample.advantage, largest)));
+}
+
+function flagMark({ flags }) {
+  const words = flags.map(([name]) => markWords(name)[1]).join(", ");
+  return flags.length ? el("span", { class: "flag", role: "img", title: words, "aria-label": `flag: ${words}` }, "⚑") : null;
 }
 
 /** What tells the samples of a group apart at a glance: the answer, otherwise how the text ends. */
@@ -121,6 +127,9 @@ function sampleInFull(sample, go) {
     el("header", null,
       el("h3", null, verdictMark(sample.verdict), ` ${VERDICTS[sample.verdict][1]}`),
       el("span", { class: "small" }, `sample ${go.sample + 1} of ${go.samples().length}`)),
+    sample.flags.length ? el("ul", { class: "flags" }, sample.flags.map(([name, meaning]) =>
+      el("li", null, el("span", { class: "flag", "aria-hidden": "true" }, "⚑"), el("b", null, markWords(name)[1]),
+        el("span", { class: "small" }, ` ${meaning}`)))) : null,
     facts(sample),
     sample.blocks.length ? sample.blocks.map((block) => region(block, sample.verdict, go.folded))
       : el("p", { class: "small" }, "The model wrote nothing."),
@@ -158,7 +167,7 @@ function nothingHere(go) {
   const ahead = go.ahead(1);
   const behind = go.ahead(-1);
   const step = ahead >= 0 ? ahead : behind;
-  return el("p", { class: "empty" }, `No sample of this step is ${VERDICTS[go.filter][1]}. `,
+  return el("p", { class: "empty" }, `No sample of this step is ${go.filter in VERDICTS ? "" : "flagged: "}${markWords(go.filter)[1]}. `,
     step >= 0 ? el("button", { type: "button", listen: { click: () => go.toPlace(step) } },
       `go to step ${plain(go.places[step].step)}`) : null);
 }

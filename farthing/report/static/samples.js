@@ -1,5 +1,8 @@
 // Where the reader of samples is, and how to get from there to somewhere else. Drawing is in reader.js.
 
+/** What a sample can be chosen by: its verdict, and the names of its flags. */
+const marksOf = (sample) => [sample.verdict, ...sample.flags.map(([name]) => name)];
+
 /** The steps in the order of the run: {stage, step, verdicts, groups}; `groups` is null until they have been asked for. */
 function stops({ groups, steps }) {
   if (steps) return steps.map(([stage, step, verdicts]) => ({ stage, step, verdicts, groups: null }));
@@ -9,7 +12,7 @@ function stops({ groups, steps }) {
     if (last && last.stage === group.stage && last.step === group.step) last.groups.push(group);
     else found.push({ stage: group.stage, step: group.step, groups: [group] });
   }
-  for (const stop of found) stop.verdicts = [...new Set(stop.groups.flatMap((g) => g.samples.map((s) => s.verdict)))];
+  for (const stop of found) stop.verdicts = [...new Set(stop.groups.flatMap((g) => g.samples.flatMap(marksOf)))];
   return found;
 }
 
@@ -22,7 +25,7 @@ function holding(places, text) {
   const said = (group) => [group.prompt, ...group.samples.flatMap((sample) => sample.blocks.map((block) => block[1]))];
   return places.filter(({ groups }) => groups.some((group) => said(group).some((words) => words.toLowerCase().includes(wanted))));
 }
-const matches = (sample, filter) => filter === "all" || sample.verdict === filter;
+const matches = (sample, filter) => filter === "all" || marksOf(sample).includes(filter);
 const holds = (group, filter) => group.samples.some((sample) => matches(sample, filter));
 
 /** The state of the browser: place, group, sample and filter always name something that exists, once the groups of the
@@ -31,7 +34,8 @@ function navigation(places, changed, ask) {
   const verdicts = new Set(places.flatMap((place) => place.verdicts));
   const self = {
     places,
-    filters: ["all", ...Object.keys(VERDICTS).filter((name) => verdicts.has(name))],
+    filters: ["all", ...Object.keys(VERDICTS).filter((name) => verdicts.has(name)),
+      ...[...verdicts].filter((name) => !(name in VERDICTS)).sort()],
     place: 0, group: 0, sample: 0, filter: "all", folded: false, trouble: null, found: null, wanted: "",
     current: () => places[self.place],
     samples: () => (self.current().groups ? self.current().groups[self.group].samples : []),

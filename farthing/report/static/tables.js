@@ -79,6 +79,7 @@ function costSection(cost) {
     { head: "processor", numeric: true, cell: (row) => duration(row.cpu_s) },
     { head: "tokens", numeric: true, cell: (row) => compact(row.tokens) },
     { head: "FLOPs", numeric: true, cell: (row) => (row.flops ? scientific(row.flops) : NONE) },
+    { head: "energy", numeric: true, cell: (row) => energy(row.energy_kwh) || NONE },
     { head: `money, ${cost.currency || "no currency"}`, numeric: true, money: true, cell: (row) => amount(row.money) },
   ];
   const columns = (head, style) => all(head, style).filter((column) => !column.money || known(cost.price));
@@ -86,7 +87,7 @@ function costSection(cost) {
   const waste = columns("paid for, taught nothing", () => "b").filter((column, n) => n < 4 || column.money);
   const lost = cost.waste.reduce((seconds, row) => seconds + row.wall_s, 0);
   return section("cost", "Cost",
-    el("p", { class: "small" }, priceWords(cost)),
+    el("p", { class: "small" }, priceWords(cost), " ", energyWords(cost)),
     table(columns("by stage", () => "a"), [...cost.by_stage, sum], { "aria-label": "cost by stage" }),
     table(columns("by kind of work", (row) => kindStyle(row.name)), cost.by_kind, { "aria-label": "cost by kind" }),
     lost > 0 ? table(waste, cost.waste.filter((row) => row.wall_s > 0), { "aria-label": "waste" })
@@ -95,6 +96,12 @@ function costSection(cost) {
 
 function kindStyle(name) {
   return ["generate", "train", "score"].includes(name) ? name : "other";
+}
+
+/** Energy is never measured here, so the figure says what it is made of. */
+function energyWords({ watts, watts_source, core_hours }) {
+  return `${plain(core_hours)} core-hours. Energy is an estimate: processor time at ${plain(watts)} W per core `
+    + `(${watts_source}), without memory, disks and cooling.`;
 }
 
 function priceWords(cost) {

@@ -5,7 +5,6 @@ Nothing here may be imported by the web process: it brings torch.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import time
 from collections.abc import Mapping, Sequence
@@ -279,10 +278,7 @@ def _decode_rate(engine: Engine, prompt: tuple[int, ...], people: int, tokens: i
 def free_memory() -> None:
     """Give what an unloaded model held back to the system: objects in cycles, then the allocator's free pages."""
     gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return  # not glibc, which does it by itself or not at all
+    give_back()
 
 
 def resident_bytes() -> int:
