@@ -3,7 +3,7 @@
     python bench/serve.py [--size 60M] [--minutes 5] [--leavers 2000] [--peer] [--quick] [--only PART..]
                           [--force] [--json]
 
-Six measurements in one run, on a model of random weights, clients in processes of their own:
+Six measurements in one run, and with --peer a seventh, on a model of random weights, clients in processes of their own:
 
 speed       tokens per second at 16 streaming clients over the engine's own at a batch of 16; time to the first
             text at one client less the engine's own time to a first token
@@ -12,6 +12,8 @@ leaving     clients that go away at random moments: slots and blocks leaked, tim
 crowd       64 streaming clients at 10 times what can be written at once: goodput over peak, memory, shed requests
 stop        SIGTERM with open streams: seconds to the end
 freeze      SIGSTOP of the engine: seconds until readiness is false, seconds until replies are written again
+peer        with --peer: `transformers serve` and farthing in turn, same model and clients. It needs fastapi and
+            python-multipart: pip install --target DIR -c constraints.txt fastapi python-multipart, and PYTHONPATH=DIR
 """
 
 from __future__ import annotations
@@ -207,29 +209,47 @@ def int8(directory: Path, threads: int) -> dict[str, Any]:
 
 
 def peer(directory: Path) -> dict[str, Any]:
-    """`transformers serve` with the same model and the same clients; says why where it does not run."""
+    """`transformers serve` and then farthing: the same model and the same clients; says why where the first does not
+    run. Both have answered a full round before it counts."""
+    with peer_server(directory) as running:
+        theirs = peer_side(running, {"model": str(directory)})
+    with served(directory, CLIENTS) as running:
+        ours = peer_side(running, {})
+    return {"peer": theirs, "farthing": ours}
+
+
+def peer_side(running: Running, named: dict[str, Any]) -> dict[str, Any]:
+    """Tokens per second at 16 streaming clients. No time to a first token: the peer's first text is the prompt."""
+    deadline = time.monotonic() + 90
+    while running.get("/health")[0] != 200:
+        if running.process.poll() is not None or time.monotonic() > deadline:
+            return {"problem": "it has ended or did not answer within 90 s; its own words are above"}
+        time.sleep(0.2)
+    body = named | {"messages": BODY["messages"], "max_tokens": TOKENS}
+    crowd(Plan(running.port, body, clients=CLIENTS, requests=CLIENTS))
+    outcomes = crowd(Plan(running.port, body, clients=CLIENTS, requests=4 * CLIENTS))
+    good = [outcome for outcome in outcomes if outcome.status == 200 and not outcome.problem]
+    if not good:
+        return {"problem": outcomes[0].problem or f"it answers {outcomes[0].status}"}
+    return {"replies": len(good), "tokens_per_s": rate(outcomes)}
+
+
+@contextmanager
+def peer_server(directory: Path) -> Iterator[Running]:
+    """`transformers serve` on a free port. It says a line for every request: to a file, for a pipe would fill up."""
     port = free_port()
     program = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--port", str(port)]
     program += ["--host", "127.0.0.1", "--continuous-batching", "--dtype", "bfloat16", str(directory)]
-    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    running = Running(process, port)  # type: ignore[arg-type]
-    try:
-        deadline = time.monotonic() + 90
-        while running.get("/health")[0] != 200:
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = (
-                    process.stderr.read() if process.stderr and process.poll() is not None else ""
-                ).strip()
-                return {"problem": said.splitlines()[-1] if said else "it did not answer within 90 s"}
-            time.sleep(0.2)
-        body = {"model": str(directory), "messages": BODY["messages"], "max_tokens": TOKENS}
-        crowd(Plan(port, body, clients=CLIENTS, requests=CLIENTS))
-        outcomes = crowd(Plan(port, body, clients=CLIENTS, requests=2 * CLIENTS))
-        good = [outcome for outcome in outcomes if outcome.status == 200 and not outcome.problem]
-        return {"tokens_per_s": rate(outcomes)} if good else {"problem": outcomes[0].problem or "no reply"}
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(program, stdout=said, stderr=said)
+        try:
+            yield Running(process, port)
+        finally:
+            if process.poll() is not None:
+                said.seek(0)
+                sys.stderr.write(said.read().decode(errors="replace")[-2000:])
+            process.kill()
+            process.wait()
 
 
 def leaving(directory: Path, leavers: int) -> dict[str, Any]:
