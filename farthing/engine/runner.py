@@ -177,15 +177,21 @@ class Runner:
             self._exchange(*ordering(self.columns.length[:num_rows] + 1))
         lengths = self.columns.length[:num_rows].copy()
         self._lengthen(int(lengths.max()) + 1)
-        attend = DecodeAttend(self.slots, lengths)
-        padded = padded_rows(num_rows)
-        ids, positions = np.zeros((padded, 1), np.int64), np.zeros((padded, 1), np.int64)
-        ids[:num_rows, 0], positions[:num_rows, 0] = self.columns.last[:num_rows], lengths
-        hidden = self.model.hidden(torch.from_numpy(ids), torch.from_numpy(positions), attend)
+        hidden = self._states(self.columns.last[:num_rows], lengths, padded_rows(num_rows))
         self.columns.length[:num_rows] += 1
         slots = np.arange(num_rows)
-        self._draw(self.model.logits(hidden[:, 0])[:num_rows], slots)
+        self._draw(self.model.logits(hidden)[:num_rows], slots)
         return slots
+
+    def _states(self, last: np.ndarray, lengths: np.ndarray, padded: int) -> torch.Tensor:
+        """Normalised states [padded, C] behind the tokens `last` at places `lengths` of the first slots."""
+        slots = self.slots
+        if self.model.step is not None and slots.are_read_exactly and slots.keys.dtype == torch.bfloat16:
+            tokens, positions = torch.from_numpy(last), torch.from_numpy(lengths)
+            return self.model.step(tokens, positions, slots.keys, slots.values, padded)
+        ids, positions = torch.zeros(padded, 1, dtype=torch.int64), torch.zeros(padded, 1, dtype=torch.int64)
+        ids[: len(last), 0], positions[: len(last), 0] = torch.from_numpy(last), torch.from_numpy(lengths)
+        return self.model.hidden(ids, positions, DecodeAttend(slots, lengths))[:, 0]
 
     def _lengthen(self, num_tokens: int) -> None:
         """Room for longer sequences: for those that are left alone, which in the end are few and long."""

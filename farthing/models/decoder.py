@@ -24,6 +24,7 @@ from farthing.models.layers import MLP, FusedLinears, Linear, RMSNorm, residual
 from farthing.models.moe import Experts, MixtureOfExperts
 from farthing.models.mtp import PredictionModule
 from farthing.models.rope import inverse_frequencies, rotary_tables, table_factor
+from farthing.models.step import Step
 
 
 class Block(nn.Module):
@@ -75,6 +76,7 @@ class Decoder(nn.Module):
         self.compute_dtype: torch.dtype | None = None
         self.head_dtype: torch.dtype | None = None
         self.head: nn.Module | None = None
+        self.step: Step | None = None
         self.model = Backbone(config)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
         self.table_factor = table_factor(config.active_rope)
@@ -153,7 +155,8 @@ class Decoder(nn.Module):
         )
 
     def publish(self, compute_dtype: torch.dtype | None) -> None:
-        """Make the compute view of the current weights; call again after every optimizer step."""
+        """Make the compute view of the current weights, and the compiled `step` that decodes with it where there is one;
+        call again after every optimizer step."""
         self.compute_dtype = compute_dtype
         dtype = compute_dtype or self.head_weight.dtype
         for module in self.modules():
@@ -162,6 +165,7 @@ class Decoder(nn.Module):
                     part.publish(dtype)
             if isinstance(module, Linear | Experts) and module is not self.lm_head:
                 module.publish(dtype)
+        self.step = Step.of(self)
 
 
 def initialise(model: Decoder, seed: int) -> Decoder:

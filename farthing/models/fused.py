@@ -1,9 +1,9 @@
 """What stands between the matrix products of decoding, compiled for this machine where a compiler is at hand.
 
 A decoding step in plain PyTorch is some sixty small operations a layer, each a pass over memory and a few microseconds
-of dispatch. `fused.cpp` has four that do the same: residual and norm, norm and rotation, the gate, attention over
-exact lengths with the write to the cache; and one that draws. It is compiled once, in some seconds, into the user's
-cache.
+of dispatch. `compiled/single.cpp` has four that do the same: residual and norm, norm and rotation, the gate, attention
+over exact lengths with the write to the cache; and one that draws. `compiled/step.cpp` does a whole step of a dense model
+in bfloat16, which `step.py` calls. They are compiled once, in some ten seconds, into the user's cache.
 
 Each of them stands beside its plain twin, and is used only where `pays` says so: on a CPU, without gradients, in
 float32 or bfloat16. `FARTHING_FUSED=0` turns all of them off.
@@ -25,11 +25,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+SOURCES = Path(__file__).with_name("compiled")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++17", "-shared", "-fPIC")
 COMPILE_SECONDS = 120
 HEAD_SIZES = frozenset({16, 32, 64, 80, 96, 128, 256})
-"""Channels of a head that `fused.cpp` has attention for."""
+"""Channels of a head that `compiled/attention.h` has a function for."""
 
 _LETTER = {torch.float32: "f", torch.bfloat16: "b"}
 _P, _N, _F, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
@@ -41,6 +41,13 @@ _ARGUMENTS = {
     "draw": (_P, _P, _P, _P, _N, _N, _INT),
 }
 _VARIANTS = {"add_norm": ("_ff", "_fb", "_bb"), "norm_rotate": ("_ff", "_fb", "_bb"), "draw": ("",)}
+_WITH_PAIRS = {
+    "decode_f": (_P, _P, _INT),
+    "decode_b": (_P, _P, _INT),
+    "to_strips": (_P, _P, _N, _N, _INT),
+    "product": (_P, _N, _P, _P, _N, _INT),
+}
+"""What is there only on processors with dot products of bfloat16 pairs."""
 
 
 @cache
@@ -56,6 +63,8 @@ def library() -> ctypes.CDLL | None:
     for name, arguments in _ARGUMENTS.items():
         for variant in _VARIANTS.get(name, ("_f", "_b")):
             getattr(loaded, name + variant).argtypes = arguments
+    for name, arguments in _WITH_PAIRS.items() if hasattr(loaded, "product") else ():
+        getattr(loaded, name).argtypes = arguments
     return loaded
 
 
@@ -64,7 +73,8 @@ def _compiled(compiler: str) -> Path:
     processor = Path("/proc/cpuinfo")
     lines = processor.read_text().splitlines() if processor.exists() else []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, compiler, torch.__version__, features)
+    texts = [path.read_text(encoding="utf-8") for path in sorted(SOURCES.iterdir())]
+    parts = (*texts, *FLAGS, compiler, torch.__version__, features)
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farthing"
     path = folder / f"fused-{digest}.so"
@@ -74,7 +84,8 @@ def _compiled(compiler: str) -> Path:
             made = Path(scratch) / path.name
             # PyTorch's own OpenMP: a second pool of threads on the same cores would fight the first.
             own = f"-L{Path(torch.__file__).parent / 'lib'}"
-            command = [compiler, *FLAGS, str(SOURCE), own, "-o", str(made)]
+            units = [str(path) for path in sorted(SOURCES.glob("*.cpp"))]
+            command = [compiler, *FLAGS, *units, own, "-o", str(made)]
             subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_SECONDS)
             made.replace(path)
     return path
@@ -105,7 +116,7 @@ def add_norm(
     change = None if change is None else change.contiguous()
     total = x if change is None else torch.empty_like(x)
     out = total if gain is None else torch.empty_like(x, dtype=dtype)
-    _call(
+    call(
         f"add_norm_{_LETTER[x.dtype]}{_LETTER[dtype]}",
         x.data_ptr(),
         None if change is None else change.data_ptr(),
@@ -127,7 +138,7 @@ def norm_rotate(
     rows, tokens, heads, size = x.shape
     out = torch.empty(x.shape, dtype=x.dtype)
     letter = _LETTER[x.dtype if gains is None else gains[0].dtype]
-    _call(
+    call(
         f"norm_rotate_{letter}{_LETTER[x.dtype]}",
         x.data_ptr(),
         x.stride(1) if tokens > 1 else x.stride(0),
@@ -151,7 +162,7 @@ def gated(gate_up: Tensor) -> Tensor:
     gate_up = gate_up.contiguous()
     size = gate_up.shape[-1] // 2
     out = gate_up.new_empty(*gate_up.shape[:-1], size)
-    _call(f"gated_{_LETTER[out.dtype]}", gate_up.data_ptr(), out.data_ptr(), out.numel() // size, size)
+    call(f"gated_{_LETTER[out.dtype]}", gate_up.data_ptr(), out.data_ptr(), out.numel() // size, size)
     return out
 
 
@@ -170,7 +181,7 @@ def attend(
     """
     rows, key_heads, size = len(lengths), keys.shape[1], keys.shape[2]
     out = torch.zeros(queries.shape, dtype=queries.dtype)
-    _call(
+    call(
         f"attend_{_LETTER[queries.dtype]}",
         queries.data_ptr(),
         keys.data_ptr(),
@@ -198,7 +209,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
     logits_BV = logits_BV.contiguous()
     tokens_B = torch.empty(len(logits_BV), dtype=torch.int64)
     logprobs_B = torch.empty(len(logits_BV), dtype=torch.float32)
-    _call(
+    call(
         "draw",
         logits_BV.data_ptr(),
         uniform_B.data_ptr(),
@@ -209,5 +220,11 @@ def draw(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
     return tokens_B, logprobs_B
 
 
-def _call(name: str, *arguments: int | float | None) -> None:
+def has_pairs() -> bool:
+    """Whether products and whole steps are compiled: `Strips` and `Step` need this."""
+    return hasattr(library(), "product")
+
+
+def call(name: str, *arguments: int | float | None) -> None:
+    """A compiled function, with the number of threads behind its other arguments."""
     getattr(library(), name)(*arguments, torch.get_num_threads())

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from farthing.models import fused, fused_training
-from farthing.models.packed import Packed, packed
+from farthing.models.packed import Packed, Strips, packed
 from farthing.models.rmsnorm import rms_norm
 from farthing.models.swiglu import swiglu
 
@@ -25,7 +25,7 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         self.view: Tensor | None = None
-        self.packed: Packed | None = None
+        self.packed: Strips | Packed | None = None
         self.adapter: nn.Module | None = None
 
     def publish(self, dtype: torch.dtype) -> None:
@@ -104,7 +104,7 @@ class FusedLinears:
 
     def __init__(self, *parts: Linear) -> None:
         self.parts = parts
-        self.view: tuple[Tensor | Packed, Tensor | None] | None = None
+        self.view: tuple[Tensor | Strips | Packed, Tensor | None] | None = None
         self.dtype: torch.dtype | None = None
 
     @property
@@ -127,18 +127,18 @@ class FusedLinears:
                 weight, bias = self.joined(dtype)
             self.view, self.dtype = (packed(weight) or weight, bias), dtype
 
-    def current(self, dtype: torch.dtype) -> tuple[Tensor | Packed, Tensor | None]:
+    def current(self, dtype: torch.dtype) -> tuple[Tensor | Strips | Packed, Tensor | None]:
         """The compute copy, made anew where it is trained, or where gradients pass through and it is packed: packed
         weights have no backward."""
         if self.view is None or self.dtype != dtype:
             return self.joined(dtype)
-        if torch.is_grad_enabled() and (self.learns or isinstance(self.view[0], Packed)):
+        if torch.is_grad_enabled() and (self.learns or not isinstance(self.view[0], Tensor)):
             return self.joined(dtype)
         return self.view
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = self.current(x.dtype)
-        out = weight(x, bias) if isinstance(weight, Packed) else F.linear(x, weight, bias)
+        out = F.linear(x, weight, bias) if isinstance(weight, Tensor) else weight(x, bias)
         if all(part.adapter is None for part in self.parts):
             return out
         return out + torch.cat([part.change(x) for part in self.parts], dim=-1)

@@ -1,20 +1,70 @@
-"""A bfloat16 weight in the layout oneDNN multiplies from, so that it is not rearranged at every product.
+"""Bfloat16 weights in the layout that they are multiplied from, so that they are not rearranged at every product.
 
 PyTorch's own `linear` rearranges the weight each time, which for the 16 to 256 rows of a decoding batch is a fifth to
-a half of the product's time (`bench/engine.py`). The numbers are the same to the last bit.
+a half of the product's time (`bench/engine.py`). Processors with dot products of bfloat16 pairs and no tiles take
+`Strips`, whose rows depend on nothing but themselves and which a whole compiled step can read; others oneDNN's layout.
 """
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from farthing.models import fused
+
+STRIP = 16
+"""Outputs of a weight that lie side by side."""
+
+
+class Product(ctypes.Structure):
+    """What `compiled/product.h` calls by this name: where strips and bias are, and their sizes."""
+
+    _fields_ = (
+        ("strips", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("inputs", ctypes.c_int64),
+        ("outputs", ctypes.c_int64),
+    )
+
+
+class Strips:
+    """A weight [out, in] in strips of 16 outputs, for products of any number of rows: sums in float32 over the inputs
+    in their order. It cannot be changed or read back."""
+
+    def __init__(self, weight: Tensor) -> None:
+        weight = weight.contiguous()
+        self.outputs, self.inputs = weight.shape
+        self.strips = torch.empty(weight.numel(), dtype=torch.bfloat16)
+        fused.call("to_strips", weight.data_ptr(), self.strips.data_ptr(), self.inputs, self.outputs)
+
+    def product(self, bias: Tensor | None) -> Product:
+        """How compiled functions are told of it; both tensors have to be kept while that is used."""
+        return Product(
+            self.strips.data_ptr(), None if bias is None else bias.data_ptr(), self.inputs, self.outputs
+        )
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x W^T + bias for x [..., in] in bfloat16, summed in float32 and rounded once."""
+        flat = x.reshape(-1, self.inputs)
+        if flat.stride(-1) != 1:
+            flat = flat.contiguous()
+        out = flat.new_empty(len(flat), self.outputs)
+        told = self.product(bias)
+        fused.call(
+            "product", flat.data_ptr(), flat.stride(0), ctypes.addressof(told), out.data_ptr(), len(flat)
+        )
+        return out.view(*x.shape[:-1], self.outputs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Strips:
+        return self
+
 
 class Packed:
-    """A weight [out, in], packed for products of any number of rows; it cannot be changed or read back."""
+    """A weight [out, in] in oneDNN's layout, for products of any number of rows; it cannot be changed or read back."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
@@ -27,12 +77,19 @@ class Packed:
         return self
 
 
-def packed(weight: Tensor) -> Packed | None:
+def packed(weight: Tensor) -> Strips | Packed | None:
     """The weight packed; None where that is not to be had: another dtype, device or processor."""
-    suits = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.numel() > 0
-    if not suits or not _has_packing():
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or weight.numel() == 0:
         return None
-    return Packed(weight)
+    if fused.has_pairs() and not _has_tiles() and not weight.shape[0] % STRIP and not weight.shape[1] % 2:
+        return Strips(weight)
+    return Packed(weight) if _has_packing() else None
+
+
+@cache
+def _has_tiles() -> bool:
+    """Whether the processor multiplies whole tiles of bfloat16, which oneDNN knows how to use."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 @cache

@@ -1,0 +1,139 @@
+// A whole decoding step of a dense model in bfloat16: from one token a row to the normalised states behind the last layer.
+//
+// The threads go through the layers together and wait for each other after every phase: rows are shared out in the
+// phases between products, blocks of rows and outputs in the products, key heads of rows in attention. `step.py` says
+// what the arguments are.
+
+#include "product.h"
+
+#ifdef __AVX512BF16__
+#include <omp.h>
+
+#include "attention.h"
+
+namespace {
+
+struct Layer {
+    const void *input_gain, *post_gain, *q_gain, *k_gain;
+    Product qkv, out, gate_up, down;
+};
+
+struct Model {
+    const Layer* layers;
+    const void *embedding, *gain;
+    int64_t num_layers, hidden, queries, keys, size, intermediate;
+    float eps, scale;
+};
+
+struct Batch {
+    const int64_t *tokens, *lengths;
+    const bf16 *cos, *sin;
+    bf16 *keys, *values;
+    int64_t rows, room, layer_stride;
+    bf16* out;
+};
+
+// Rows of everything that passes from one phase to the next.
+template <typename R>
+struct Between {
+    std::vector<R> stream;
+    std::vector<bf16> normed, qkv, read, gated, change;
+
+    Between(const Model& m, int64_t rows)
+        : stream(rows * m.hidden), normed(rows * m.hidden), qkv(rows * (m.queries + 2 * m.keys) * m.size),
+          read(rows * m.queries * m.size), gated(rows * m.intermediate), change(rows * m.hidden) {}
+};
+
+// One key head of one row: turned, written to its slot, and read by its queries.
+template <typename R>
+void attend_head(const Model& m, const Layer& layer, const Batch& batch, int64_t index, int64_t n, int64_t h, bf16* qkv,
+                 bf16* read, ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
+    int64_t size = m.size, group = m.queries / m.keys, at = batch.lengths[n];
+    int64_t place = index * batch.layer_stride + (n * m.keys + h) * batch.room * size;
+    bf16 *row = qkv + n * (m.queries + 2 * m.keys) * size, *q = row + h * group * size;
+    bf16 *keys = batch.keys + place, *values = batch.values + place;
+    const bf16 *cos = batch.cos + n * size / 2, *sin = batch.sin + n * size / 2;
+    float* head = scratch.read.data();
+    for (int64_t g = 0; g < group; g++)
+        norm_rotate_head(q + g * size, static_cast<const R*>(layer.q_gain), cos, sin, q + g * size, size, m.eps, head);
+    norm_rotate_head(row + (m.queries + h) * size, static_cast<const R*>(layer.k_gain), cos, sin, keys + at * size, size,
+                     m.eps, head);
+    std::memcpy(values + at * size, row + (m.queries + m.keys + h) * size, size * sizeof(bf16));
+    read_group(group, q, keys, values, read + (n * m.queries + h * group) * size, at + 1, m.scale, scratch);
+}
+
+// The stream takes in a change, or begins as the tokens' embeddings, and its norm becomes what is computed next.
+template <typename R>
+void renew(const Model& m, const Batch& batch, const R* gain, const bf16* change, R* stream, bf16* out) {
+    std::vector<float> row(m.hidden);
+#pragma omp for schedule(static)
+    for (int64_t n = 0; n < batch.rows; n++) {
+        R* x = stream + n * m.hidden;
+        const bf16* change_n = change ? change + n * m.hidden : nullptr;
+        if (!change)
+            std::memcpy(x, static_cast<const R*>(m.embedding) + batch.tokens[n] * m.hidden, m.hidden * sizeof(R));
+        add_norm_row(x, change_n, gain, x, out + n * m.hidden, m.hidden, m.eps, row.data());
+    }
+}
+
+template <typename R>
+void share(const Model& m, const Batch& batch, Between<R>& between, int thread, int threads) {
+    int64_t rows = batch.rows, hidden = m.hidden, width = (m.queries + 2 * m.keys) * m.size;
+    R* stream = between.stream.data();
+    bf16 *normed = between.normed.data(), *qkv = between.qkv.data(), *read = between.read.data();
+    bf16 *gated = between.gated.data(), *change = between.change.data();
+    ReadGroup<bf16> read_group = reader<bf16>(m.size);
+    Scratch<bf16> scratch(batch.room, m.size);
+    int chunk = std::max<int64_t>(1, std::min<int64_t>(4, rows * m.keys / (4 * threads)));
+    for (int64_t index = 0; index < m.num_layers; index++) {
+        const Layer& layer = m.layers[index];
+        renew(m, batch, static_cast<const R*>(layer.input_gain), index ? change : nullptr, stream, normed);
+        multiply(normed, hidden, layer.qkv, qkv, width, rows, thread, threads);
+#pragma omp barrier
+#pragma omp for schedule(dynamic, chunk)
+        for (int64_t job = 0; job < rows * m.keys; job++)
+            attend_head<R>(m, layer, batch, index, job / m.keys, job % m.keys, qkv, read, read_group, scratch);
+        multiply(read, m.queries * m.size, layer.out, change, hidden, rows, thread, threads);
+#pragma omp barrier
+        renew(m, batch, static_cast<const R*>(layer.post_gain), change, stream, normed);
+        multiply_gated(normed, hidden, layer.gate_up, gated, m.intermediate, rows, thread, threads);
+#pragma omp barrier
+        multiply(gated, m.intermediate, layer.down, change, hidden, rows, thread, threads);
+#pragma omp barrier
+    }
+    renew(m, batch, static_cast<const R*>(m.gain), change, stream, batch.out);
+}
+
+template <typename R>
+void decode(const Model& model, const Batch& batch, int threads) {
+    Between<R> between(model, batch.rows);
+#pragma omp parallel num_threads(threads)
+    share(model, batch, between, omp_get_thread_num(), omp_get_num_threads());
+}
+
+}  // namespace
+
+extern "C" {
+
+void decode_f(const Model* model, const Batch* batch, int threads) { decode<float>(*model, *batch, threads); }
+
+void decode_b(const Model* model, const Batch* batch, int threads) { decode<bf16>(*model, *batch, threads); }
+
+// Weights [outputs, inputs] into strips, see product.h.
+void to_strips(const bf16* weight, bf16* strips, int64_t inputs, int64_t outputs, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t strip = 0; strip < outputs / LANES; strip++)
+        for (int64_t i = 0; i < inputs; i += 2)
+            for (int64_t lane = 0; lane < LANES; lane++)
+                std::memcpy(strips + (strip * inputs + i) * LANES + 2 * lane,
+                            weight + (strip * LANES + lane) * inputs + i, 2 * sizeof(bf16));
+}
+
+// out [rows, outputs] = x [rows, inputs] W^T + b; the rows of `x` lie `stride` apart.
+void product(const bf16* x, int64_t stride, const Product* weights, bf16* out, int64_t rows, int threads) {
+#pragma omp parallel num_threads(threads)
+    multiply(x, stride, *weights, out, weights->outputs, rows, omp_get_thread_num(), omp_get_num_threads());
+}
+}
+
+#endif

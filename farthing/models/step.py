@@ -1,0 +1,133 @@
+"""A whole decoding step in one call: what `Decoder.hidden` computes for one new token a row, for dense models that
+compute in bfloat16, on processors that `compiled/step.cpp` is written for.
+
+The numbers are those of the plain operations up to the order in which a product is summed, and every row's depend on
+that row alone. `Step.of` is None for whatever is not a plain dense model: experts, latents, adapters, 8 bits.
+
+Shapes: B rows, C hidden_size, L layers, S slots, K key heads, D head_dim.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from farthing.models import fused
+from farthing.models.attention import Attention
+from farthing.models.layers import MLP, FusedLinears, Linear
+from farthing.models.packed import Product, Strips
+from farthing.models.rope import rotary_tables
+
+if TYPE_CHECKING:
+    from farthing.models.decoder import Block, Decoder
+
+_P, _N, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, _P) for name in ("input_gain", "post_gain", "q_gain", "k_gain")),
+        *((name, Product) for name in ("qkv", "out", "gate_up", "down")),
+    )
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((name, _P) for name in ("layers", "embedding", "gain")),
+        *((name, _N) for name in ("num_layers", "hidden", "queries", "keys", "size", "intermediate")),
+        *((name, _F) for name in ("eps", "scale")),
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        *((name, _P) for name in ("tokens", "lengths", "cos", "sin", "keys", "values")),
+        *((name, _N) for name in ("rows", "room", "layer_stride")),
+        ("out", _P),
+    )
+
+
+class Step:
+    """The compiled step of one model as it was published; another has to be made after every update."""
+
+    def __init__(self, model: Decoder, layers: list[_Layer]) -> None:
+        config = model.config
+        self.inv_freq, self.table_factor = model.inv_freq, model.table_factor
+        self.embedding, self.gain = model.model.embed_tokens.weight, model.model.norm.weight
+        self.layers = (_Layer * len(layers))(*layers)
+        self.name = "decode_f" if self.embedding.dtype == torch.float32 else "decode_b"
+        self.model = _Model(
+            ctypes.addressof(self.layers),
+            self.embedding.data_ptr(),
+            self.gain.data_ptr(),
+            len(layers),
+            config.hidden_size,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+            config.intermediate_size,
+            config.rms_norm_eps,
+            config.head_dim**-0.5,
+        )
+
+    @classmethod
+    def of(cls, model: Decoder) -> Step | None:
+        """The step of a model whose compute view has just been made; None where the plain operations have to do."""
+        stream = model.model.embed_tokens.weight
+        suits = model.compute_dtype == torch.bfloat16 and stream.dtype in (torch.float32, torch.bfloat16)
+        if not suits or stream.device.type != "cpu" or model.config.head_dim not in fused.HEAD_SIZES:
+            return None
+        layers = [_layer(block, stream.dtype) for block in model.model.layers]
+        known = [layer for layer in layers if layer is not None]
+        return cls(model, known) if len(known) == len(layers) else None
+
+    def __call__(self, tokens_B: Tensor, lengths_B: Tensor, keys: Tensor, values: Tensor, rows: int) -> Tensor:
+        """Normalised states, bfloat16 [rows, C] of which the first B are meant, for int64 `tokens_B` that stand behind
+        int64 `lengths_B` others. Row n's keys and values are in place n of `keys` and `values` [L, S, K, room, D],
+        where the new ones are written."""
+        cos, sin = rotary_tables(self.inv_freq, lengths_B, torch.bfloat16, self.table_factor)
+        out = torch.zeros(rows, self.model.hidden, dtype=torch.bfloat16)
+        batch = _Batch(
+            tokens_B.data_ptr(),
+            lengths_B.data_ptr(),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            len(tokens_B),
+            keys.shape[3],
+            keys.stride(0),
+            out.data_ptr(),
+        )
+        fused.call(self.name, ctypes.addressof(self.model), ctypes.addressof(batch))
+        return out
+
+
+def _layer(block: Block, stream: torch.dtype) -> _Layer | None:
+    """One layer as the compiled step is told of it; the tensors behind it belong to the model."""
+    attention, mlp = block.self_attn, block.mlp
+    if not isinstance(attention, Attention) or not isinstance(mlp, MLP) or attention.interleaved:
+        return None
+    norms = (block.input_layernorm, block.post_attention_layernorm, attention.q_norm, attention.k_norm)
+    if any(norm is not None and norm.weight.dtype != stream for norm in norms):
+        return None
+    products = [_joined(attention.qkv), _single(attention.o_proj), _joined(mlp.gate_up), _single(mlp.down_proj)]
+    if None in products or mlp.down_proj.weight.shape[1] % 16:
+        return None
+    return _Layer(*(None if norm is None else norm.weight.data_ptr() for norm in norms), *products)
+
+
+def _joined(linears: object) -> Product | None:
+    if not isinstance(linears, FusedLinears) or any(part.adapter is not None for part in linears.parts):
+        return None
+    weight, bias = linears.view or (None, None)
+    return weight.product(bias) if isinstance(weight, Strips) else None
+
+
+def _single(linear: object) -> Product | None:
+    if not isinstance(linear, Linear) or linear.adapter is not None or linear.bias is not None:
+        return None
+    return linear.packed.product(None) if isinstance(linear.packed, Strips) else None
