@@ -155,8 +155,8 @@ class Decoder(nn.Module):
         )
 
     def publish(self, compute_dtype: torch.dtype | None) -> None:
-        """Make the compute view of the current weights, and the compiled `step` that decodes with it where there is one;
-        call again after every optimizer step."""
+        """Make the compute view of the current weights, and the compiled `step` that decodes with it where there is
+        one; call again after every optimizer step."""
         self.compute_dtype = compute_dtype
         dtype = compute_dtype or self.head_weight.dtype
         for module in self.modules():

@@ -2,8 +2,8 @@
 
 A decoding step in plain PyTorch is some sixty small operations a layer, each a pass over memory and a few microseconds
 of dispatch. `compiled/single.cpp` has four that do the same: residual and norm, norm and rotation, the gate, attention
-over exact lengths with the write to the cache; and one that draws. `compiled/step.cpp` does a whole step of a dense model
-in bfloat16, which `step.py` calls. They are compiled once, in some ten seconds, into the user's cache.
+over exact lengths with the write to the cache; and one that draws. `compiled/step.cpp` does a whole step of a dense
+model in bfloat16, which `step.py` calls. They are compiled once, in some ten seconds, into the user's cache.
 
 Each of them stands beside its plain twin, and is used only where `pays` says so: on a CPU, without gradients, in
 float32 or bfloat16. `FARTHING_FUSED=0` turns all of them off.

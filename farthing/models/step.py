@@ -10,7 +10,7 @@ Shapes: B rows, C hidden_size, L layers, S slots, K key heads, D head_dim.
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -84,7 +84,12 @@ class Step:
         known = [layer for layer in layers if layer is not None]
         return cls(model, known) if len(known) == len(layers) else None
 
-    def __call__(self, tokens_B: Tensor, lengths_B: Tensor, keys: Tensor, values: Tensor, rows: int) -> Tensor:
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """A copied model has tensors of its own; until it is published the plain operations have to do."""
+
+    def __call__(
+        self, tokens_B: Tensor, lengths_B: Tensor, keys: Tensor, values: Tensor, rows: int
+    ) -> Tensor:
         """Normalised states, bfloat16 [rows, C] of which the first B are meant, for int64 `tokens_B` that stand behind
         int64 `lengths_B` others. Row n's keys and values are in place n of `keys` and `values` [L, S, K, room, D],
         where the new ones are written."""
@@ -114,7 +119,12 @@ def _layer(block: Block, stream: torch.dtype) -> _Layer | None:
     norms = (block.input_layernorm, block.post_attention_layernorm, attention.q_norm, attention.k_norm)
     if any(norm is not None and norm.weight.dtype != stream for norm in norms):
         return None
-    products = [_joined(attention.qkv), _single(attention.o_proj), _joined(mlp.gate_up), _single(mlp.down_proj)]
+    products = [
+        _joined(attention.qkv),
+        _single(attention.o_proj),
+        _joined(mlp.gate_up),
+        _single(mlp.down_proj),
+    ]
     if None in products or mlp.down_proj.weight.shape[1] % 16:
         return None
     return _Layer(*(None if norm is None else norm.weight.data_ptr() for norm in norms), *products)

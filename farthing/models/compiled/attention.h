@@ -135,13 +135,25 @@ inline void read_pairs(const bf16* values, int64_t step, const bf16* weights, in
 }
 #endif
 
-// Scores of GROUP queries with `count` keys, 16 keys at a time; those behind the last key are minus infinity.
+// What is read soon: `tokens` of SIZE channels each, asked for from the memory ahead of time.
+template <int SIZE, typename T>
+inline void expect(const T* x, int64_t tokens) {
+    const char* first = reinterpret_cast<const char*>(x);
+    for (int64_t byte = 0; byte < tokens * SIZE * static_cast<int64_t>(sizeof(T)); byte += 64)
+        __builtin_prefetch(first + byte, 0, 2);
+}
+
+// Scores of GROUP queries with `count` keys, 16 keys at a time; those behind the last key are minus infinity. `values`
+// are needed next and `next` keys after them: both are asked for on the way.
 template <typename T, int GROUP, int SIZE>
-void score(const T* q, const T* keys, int64_t count, float scale, float* scores, int64_t stride) {
+void score(const T* q, const T* keys, const T* values, const T* next, int64_t count, float scale, float* scores,
+           int64_t stride) {
     Queries<T, GROUP, SIZE> queries(q);
     Lanes tile[GROUP][LANES] = {};
     for (int64_t t = 0; t < count; t += LANES) {
         int64_t here = std::min<int64_t>(LANES, count - t);
+        expect<SIZE>(values + t * SIZE, here);
+        expect<SIZE>(next + t * SIZE, here);
         for (int64_t j = 0; j < here; j++) {
             Lanes sums[GROUP] = {};
             queries.meet(keys + (t + j) * SIZE, sums);
@@ -170,8 +182,9 @@ void weigh(float* scores, T* weights, int64_t count) {
         scores[t] = exponential(scores[t] - most);
         sum += scores[t];
     }
+    float share = 1.0f / sum;
 #pragma omp simd
-    for (int64_t t = 0; t < count; t++) narrow(scores[t] / sum, weights[t]);
+    for (int64_t t = 0; t < count; t++) narrow(scores[t] * share, weights[t]);
 }
 
 // What one thread needs beside keys and values: room for the scores and weights of four queries.
@@ -185,12 +198,12 @@ struct Scratch {
 
 // One key head of one row: GROUP queries read `count` keys and values. softmax(q k^T scale) v.
 template <typename T, int GROUP, int SIZE>
-void read_head(const T* q, const T* keys, const T* values, T* out, int64_t count, float scale, Scratch<T>& scratch) {
+void read_head(const T* q, const T* keys, const T* values, const T* next, T* out, int64_t count, float scale, Scratch<T>& scratch) {
     constexpr int WIDTH = SIZE < 64 ? SIZE : SIZE % 64 == 0 ? 64 : SIZE % 48 == 0 ? 48 : 16;
     int64_t stride = (count + LANES - 1) / LANES * LANES;
     float* scores = scratch.scores.data();
     T* weights = scratch.weights.data();
-    score<T, GROUP, SIZE>(q, keys, count, scale, scores, stride);
+    score<T, GROUP, SIZE>(q, keys, values, next, count, scale, scores, stride);
     for (int g = 0; g < GROUP; g++) weigh<T>(scores + g * stride, weights + g * stride, stride);
     float* read = scratch.read.data();
     for (int i = 0; i < SIZE; i += WIDTH) {
@@ -207,20 +220,20 @@ void read_head(const T* q, const T* keys, const T* values, T* out, int64_t count
 }
 
 template <typename T, int SIZE>
-void read_group(int64_t group, const T* q, const T* keys, const T* values, T* out, int64_t count, float scale,
+void read_group(int64_t group, const T* q, const T* keys, const T* values, const T* next, T* out, int64_t count, float scale,
                 Scratch<T>& scratch) {
     // As many queries at a time as fit the registers; more would read the keys from the cache again, not from memory.
     while (group >= 4) {
-        read_head<T, 4, SIZE>(q, keys, values, out, count, scale, scratch);
+        read_head<T, 4, SIZE>(q, keys, values, next, out, count, scale, scratch);
         q += 4 * SIZE, out += 4 * SIZE, group -= 4;
     }
-    if (group == 3) read_head<T, 3, SIZE>(q, keys, values, out, count, scale, scratch);
-    if (group == 2) read_head<T, 2, SIZE>(q, keys, values, out, count, scale, scratch);
-    if (group == 1) read_head<T, 1, SIZE>(q, keys, values, out, count, scale, scratch);
+    if (group == 3) read_head<T, 3, SIZE>(q, keys, values, next, out, count, scale, scratch);
+    if (group == 2) read_head<T, 2, SIZE>(q, keys, values, next, out, count, scale, scratch);
+    if (group == 1) read_head<T, 1, SIZE>(q, keys, values, next, out, count, scale, scratch);
 }
 
 template <typename T>
-using ReadGroup = void (*)(int64_t, const T*, const T*, const T*, T*, int64_t, float, Scratch<T>&);
+using ReadGroup = void (*)(int64_t, const T*, const T*, const T*, const T*, T*, int64_t, float, Scratch<T>&);
 
 // The function for heads of `size` channels; null where there is none.
 template <typename T>

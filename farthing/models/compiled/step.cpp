@@ -59,7 +59,7 @@ void attend_head(const Model& m, const Layer& layer, const Batch& batch, int64_t
     norm_rotate_head(row + (m.queries + h) * size, static_cast<const R*>(layer.k_gain), cos, sin, keys + at * size, size,
                      m.eps, head);
     std::memcpy(values + at * size, row + (m.queries + m.keys + h) * size, size * sizeof(bf16));
-    read_group(group, q, keys, values, read + (n * m.queries + h * group) * size, at + 1, m.scale, scratch);
+    read_group(group, q, keys, values, keys + batch.room * size, read + (n * m.queries + h * group) * size, at + 1, m.scale, scratch);
 }
 
 // The stream takes in a change, or begins as the tokens' embeddings, and its norm becomes what is computed next.
