@@ -1,8 +1,8 @@
 """What stands between the matrix products of decoding, compiled for this machine where a compiler is at hand.
 
 A decoding step in plain PyTorch is some sixty small operations a layer, each a pass over memory and a few microseconds
-of dispatch. `compiled/single.cpp` has four that do the same: residual and norm, norm and rotation, the gate, attention
-over exact lengths with the write to the cache; and one that draws. `compiled/step.cpp` does a whole step of a dense
+of dispatch. `native/single.cpp` has four that do the same: residual and norm, norm and rotation, the gate, attention
+over exact lengths with the write to the cache; and one that draws. `native/step.cpp` does a whole step of a dense
 model in bfloat16, which `step.py` calls. They are compiled once, in some ten seconds, into the user's cache.
 
 Each of them stands beside its plain twin, and is used only where `pays` says so: on a CPU, without gradients, in
@@ -14,22 +14,17 @@ Shapes: B rows, T tokens, C hidden_size, H query heads, K key heads, D head_dim,
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-SOURCES = Path(__file__).with_name("compiled")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++17", "-shared", "-fPIC")
-COMPILE_SECONDS = 120
+from farthing.models.compiled import compiled
+
+SOURCES = tuple(Path(__file__).with_name("native") / name for name in ("single.cpp", "step.cpp"))
 HEAD_SIZES = frozenset({16, 32, 64, 80, 96, 128, 256})
-"""Channels of a head that `compiled/attention.h` has a function for."""
+"""Channels of a head that `native/attention.h` has a function for."""
 
 _LETTER = {torch.float32: "f", torch.bfloat16: "b"}
 _P, _N, _F, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
@@ -53,12 +48,8 @@ _WITH_PAIRS = {
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None without a compiler, where it fails, or with FARTHING_FUSED=0."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None or os.environ.get("FARTHING_FUSED") == "0":
-        return None
-    try:
-        loaded = ctypes.CDLL(str(_compiled(compiler)))
-    except (OSError, subprocess.SubprocessError):
+    loaded = compiled(*SOURCES)
+    if loaded is None:
         return None
     for name, arguments in _ARGUMENTS.items():
         for variant in _VARIANTS.get(name, ("_f", "_b")):
@@ -66,29 +57,6 @@ def library() -> ctypes.CDLL | None:
     for name, arguments in _WITH_PAIRS.items() if hasattr(loaded, "product") else ():
         getattr(loaded, name).argtypes = arguments
     return loaded
-
-
-def _compiled(compiler: str) -> Path:
-    """The library's file, made if it is not there; its name is a digest of all that it depends on."""
-    processor = Path("/proc/cpuinfo")
-    lines = processor.read_text().splitlines() if processor.exists() else []
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    texts = [path.read_text(encoding="utf-8") for path in sorted(SOURCES.iterdir())]
-    parts = (*texts, *FLAGS, compiler, torch.__version__, features)
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farthing"
-    path = folder / f"fused-{digest}.so"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / path.name
-            # PyTorch's own OpenMP: a second pool of threads on the same cores would fight the first.
-            own = f"-L{Path(torch.__file__).parent / 'lib'}"
-            units = [str(path) for path in sorted(SOURCES.glob("*.cpp"))]
-            command = [compiler, *FLAGS, *units, own, "-o", str(made)]
-            subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_SECONDS)
-            made.replace(path)
-    return path
 
 
 def pays(tensor: Tensor, *dtypes: torch.dtype) -> bool:

@@ -21,7 +21,7 @@ STRIP = 16
 
 
 class Product(ctypes.Structure):
-    """What `compiled/product.h` calls by this name: where strips and bias are, and their sizes."""
+    """What `native/product.h` calls by this name: where strips and bias are, and their sizes."""
 
     _fields_ = (
         ("strips", ctypes.c_void_p),

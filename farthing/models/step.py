@@ -1,5 +1,5 @@
 """A whole decoding step in one call: what `Decoder.hidden` computes for one new token a row, for dense models that
-compute in bfloat16, on processors that `compiled/step.cpp` is written for.
+compute in bfloat16, on processors that `native/step.cpp` is written for.
 
 The numbers are those of the plain operations up to the order in which a product is summed, and every row's depend on
 that row alone. `Step.of` is None for whatever is not a plain dense model: experts, latents, adapters, 8 bits.
