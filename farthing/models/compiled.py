@@ -17,7 +17,8 @@ COMPILE_SECONDS = 120
 
 
 def compiled(*sources: Path) -> ctypes.CDLL | None:
-    """The functions of `sources`, which may include headers that lie beside them; None without a compiler, where it fails, or with FARTHING_FUSED=0."""
+    """The functions of `sources`, which may include headers that lie beside them; None without a compiler, where it
+    fails, or with FARTHING_FUSED=0."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None or os.environ.get("FARTHING_FUSED") == "0":
         return None
