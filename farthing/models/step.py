@@ -3,6 +3,7 @@ compute in bfloat16, on processors that `native/step.cpp` is written for.
 
 The numbers are those of the plain operations up to the order in which a product is summed, and every row's depend on
 that row alone. `Step.of` is None for whatever is not a plain dense model: experts, latents, adapters, 8 bits.
+The decoder makes its step whenever it is published, so nothing here can name its class: `model` is a `Decoder`.
 
 Shapes: B rows, C hidden_size, L layers, S slots, K key heads, D head_dim.
 """
@@ -10,7 +11,7 @@ Shapes: B rows, C hidden_size, L layers, S slots, K key heads, D head_dim.
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,6 @@ from farthing.models.attention import Attention
 from farthing.models.layers import MLP, FusedLinears, Linear
 from farthing.models.packed import Product, Strips
 from farthing.models.rope import rotary_tables
-
-if TYPE_CHECKING:
-    from farthing.models.decoder import Block, Decoder
 
 _P, _N, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -53,7 +51,7 @@ class _Batch(ctypes.Structure):
 class Step:
     """The compiled step of one model as it was published; another has to be made after every update."""
 
-    def __init__(self, model: Decoder, layers: list[_Layer]) -> None:
+    def __init__(self, model: Any, layers: list[_Layer]) -> None:
         config = model.config
         self.inv_freq, self.table_factor = model.inv_freq, model.table_factor
         self.embedding, self.gain = model.model.embed_tokens.weight, model.model.norm.weight
@@ -74,7 +72,7 @@ class Step:
         )
 
     @classmethod
-    def of(cls, model: Decoder) -> Step | None:
+    def of(cls, model: Any) -> Step | None:
         """The step of a model whose compute view has just been made; None where the plain operations have to do."""
         stream = model.model.embed_tokens.weight
         suits = model.compute_dtype == torch.bfloat16 and stream.dtype in (torch.float32, torch.bfloat16)
@@ -111,7 +109,7 @@ class Step:
         return out
 
 
-def _layer(block: Block, stream: torch.dtype) -> _Layer | None:
+def _layer(block: Any, stream: torch.dtype) -> _Layer | None:
     """One layer as the compiled step is told of it; the tensors behind it belong to the model."""
     attention, mlp = block.self_attn, block.mlp
     if not isinstance(attention, Attention) or not isinstance(mlp, MLP) or attention.interleaved:
