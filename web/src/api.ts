@@ -1,6 +1,6 @@
 // Every request that the page makes. They go to where the page came from and nowhere else.
 
-import type { Conversation, Examples, Message, Model, Preset, ReplyEvent, Settings, Summary } from "./types";
+import type { Conversation, Document, Examples, Message, Model, Preset, ReplyEvent, Settings, Summary } from "./types";
 
 /** What the server refused, in its own words. */
 export class Refused extends Error {
@@ -51,6 +51,11 @@ export const api = {
   presets: () => call<{ presets: Preset[] }>("GET", "/api/presets").then((found) => found.presets),
   keepPreset: ({ name, settings }: Preset) => call<Preset>("PUT", `/api/presets/${encodeURIComponent(name)}`, settings),
   dropPreset: (name: string) => call<void>("DELETE", `/api/presets/${encodeURIComponent(name)}`),
+  documents: () => call<{ documents: Document[]; most: { documents: number; bytes: number } }>("GET", "/api/documents"),
+  addDocument: (title: string, text: string) => call<Document>("POST", "/api/documents", { title, text }),
+  openDocument: (id: string) => call<Document & { text: string }>("GET", `/api/documents/${encodeURIComponent(id)}`),
+  renameDocument: (id: string, title: string) => call<Document>("PATCH", `/api/documents/${encodeURIComponent(id)}`, { title }),
+  dropDocument: (id: string) => call<void>("DELETE", `/api/documents/${encodeURIComponent(id)}`),
   exported: (id: string, form: "json" | "markdown") => path(id, `/export?form=${form}`),
 };
 

@@ -5,6 +5,7 @@ import "./styles/side.css";
 import "./styles/thread.css";
 import "./styles/prose.css";
 import "./styles/composer.css";
+import "./styles/documents.css";
 
 import { render } from "preact";
 import { start } from "./state";

@@ -10,12 +10,42 @@ export interface Settings {
   budget: number | null;
   temperature: number | null;
   max_tokens: number | null;
+  /** Ids of the documents that answers come from. */
+  documents: string[];
 }
 
-/** Settings under a name, to be taken for any conversation. */
+/** Settings under a name, to be taken for any conversation; what it is about is not among them. */
 export interface Preset {
   name: string;
-  settings: Settings;
+  settings: Omit<Settings, "documents">;
+}
+
+/** A text that is kept beside the conversations. */
+export interface Document {
+  id: string;
+  title: string;
+  created: number;
+  bytes: number;
+  passages: number;
+}
+
+/** A passage that a reply was given: where it stands in which document, in characters, and its words. */
+export interface Source {
+  document: string;
+  title: string;
+  start: number;
+  stop: number;
+  text: string;
+}
+
+/** A citation in a reply, or the end of a sentence without one, in characters; farthing/server/documents/verification.py. */
+export interface Mark {
+  start: number;
+  stop: number;
+  kind: "quoted" | "worded" | "bare" | "missing" | "unknown" | "unsourced";
+  number?: number;
+  found_in?: number;
+  why: string;
 }
 
 export interface Details {
@@ -32,6 +62,8 @@ export interface Details {
   verdict?: "right" | "wrong" | "unscored";
   /** A model's turn as a person would have it. */
   edited?: boolean;
+  sources?: Source[];
+  marks?: Mark[];
   error?: string;
 }
 

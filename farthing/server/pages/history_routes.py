@@ -19,7 +19,7 @@ from farthing.server.documents.asking import (
     sources_of,
     told_again,
 )
-from farthing.server.documents.store import Source
+from farthing.server.documents.store import Source, known
 from farthing.server.openai.chat import prepare_chat
 from farthing.server.pages.export import as_json, as_markdown, attachment
 from farthing.server.pages.history import Absent, History, Record
@@ -135,8 +135,8 @@ class HistoryRoutes:
     async def take_in(self, request: Request) -> Response:
         """A conversation that was exported as JSON, here or elsewhere."""
         kept = await self._read(request, KeptConversation)
-        known = {name: value for name, value in kept.settings.items() if name in TalkWishes.model_fields}
-        settings = checked(TalkWishes, known)
+        wishes = {name: value for name, value in kept.settings.items() if name in TalkWishes.model_fields}
+        settings = checked(TalkWishes, wishes)
         messages, leaf = await asyncio.to_thread(renamed, kept)
         found = await self._history.do(
             History.take_in, kept.title, kept.created, settings.model_dump(), messages, leaf
@@ -235,7 +235,7 @@ class HistoryRoutes:
         if kept:
             return kept
         model = self._service.model(settings["model"])
-        if trained is not None and settings.get("documents"):
+        if trained is not None and await self._history.do(known, settings.get("documents", [])):
             raise invalid(
                 f"{model.name} knows one kind of problem and reads no documents: choose none, or another model",
                 "documents",

@@ -33,3 +33,11 @@ export function day(time: number, now: number): string {
   if (then >= start - 6 * 86_400_000) return "This week";
   return new Date(then).toLocaleDateString("en", { month: "long", year: "numeric" });
 }
+
+/** 1048576 -> "1 MB", 2100 -> "2.1 KB" */
+export function bytes(value: number): string {
+  for (const [unit, word] of [[1 << 20, "MB"], [1 << 10, "KB"]] as const) {
+    if (value >= unit) return `${Number((value / unit).toPrecision(2))} ${word}`;
+  }
+  return `${value} bytes`;
+}

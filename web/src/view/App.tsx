@@ -1,9 +1,11 @@
 // The page: conversations at the side, the one that is open, how it is answered. Keys for those who like them.
 
 import { useEffect, useState } from "preact/hooks";
-import { current, newConversation, runs, stop, writing } from "../state";
+import { current, newConversation, chosenDocuments, reader, runs, stop, writing } from "../state";
 import { Composer } from "./Composer";
+import { Documents } from "./Documents";
 import { Options } from "./Options";
+import { Reader } from "./Reader";
 import { Side } from "./Side";
 import { Thread } from "./Thread";
 import { Welcome } from "./Welcome";
@@ -11,12 +13,14 @@ import { Welcome } from "./Welcome";
 export function App() {
   const [side, showSide] = useState(false);
   const [options, showOptions] = useState(false);
+  const [shelf, showShelf] = useState(false);
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const chord = event.ctrlKey || event.metaKey;
+      if (reader.value) return; // what is read in front of the page closes by itself
       if (event.key === "Escape") {
         const reply = writing();
-        if (side || options) { showSide(false); showOptions(false); }
+        if (side || options || shelf) { showSide(false); showOptions(false); showShelf(false); }
         else if (reply) void stop(reply);
       } else if (chord && event.key.toLowerCase() === "k") {
         event.preventDefault();
@@ -30,8 +34,9 @@ export function App() {
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
-  }, [side, options]);
+  }, [side, options, shelf]);
   const title = current.value?.title;
+  const chosen = chosenDocuments().length;
   useEffect(() => { document.title = title ? `${title} · farthing` : "farthing"; }, [title]);
   return (
     <div class={`page${side ? " with-side" : ""}`}>
@@ -44,13 +49,18 @@ export function App() {
         <header class="bar">
           <button type="button" class="only-narrow" aria-label="Conversations" aria-expanded={side} onClick={() => showSide(!side)}>☰</button>
           <span class="heading">{title ?? ""}</span>
-          <button type="button" aria-expanded={options} onClick={() => showOptions(!options)}>Options</button>
+          <button type="button" aria-expanded={shelf} onClick={() => { showShelf(!shelf); showOptions(false); }}>
+            Documents{chosen ? ` · ${chosen}` : ""}
+          </button>
+          <button type="button" aria-expanded={options} onClick={() => { showOptions(!options); showShelf(false); }}>Options</button>
         </header>
         {options && <Options />}
+        {shelf && <Documents />}
         {current.value ? <Thread /> : <Welcome />}
-        <Composer />
+        <Composer showDocuments={() => showShelf(true)} />
         <p class="keys">Enter sends, Shift+Enter begins a line, Esc stops · Ctrl+K searches · Ctrl+Shift+O begins anew</p>
       </main>
+      <Reader />
     </div>
   );
 }

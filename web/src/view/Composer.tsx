@@ -2,8 +2,9 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { busy, current, say, stop, trouble, writing } from "../state";
+import { Chosen } from "./Documents";
 
-export function Composer() {
+export function Composer({ showDocuments }: { showDocuments: () => void }) {
   const [text, write] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
   const reply = writing();
@@ -26,6 +27,7 @@ export function Composer() {
           <button type="button" aria-label="Dismiss" onClick={() => { trouble.value = null; }}>✕</button>
         </p>
       )}
+      <Chosen show={showDocuments} />
       <div class="box">
         <textarea id="message" ref={field} rows={1} value={text} placeholder="Ask something" aria-label="Message"
           onInput={(event) => write(event.currentTarget.value)}

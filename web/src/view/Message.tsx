@@ -2,12 +2,13 @@
 
 import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
-import { answer, goOn, lookAt, regenerate, rewrite, say } from "../state";
+import { answer, goOn, lookAt, openSource, regenerate, rewrite, say } from "../state";
 import { copy } from "../text/markdown";
 import { plain, rate, seconds } from "../text/words";
 import type { Message as Turn } from "../types";
 import { Editor } from "./Editor";
 import { Prose } from "./Prose";
+import { Sources } from "./Sources";
 import { Thinking } from "./Thinking";
 
 interface Props {
@@ -58,8 +59,12 @@ function Replied({ message, others }: Props) {
   return (
     <article class="turn replied" aria-label="Model" aria-busy={open}>
       <Thinking message={message} />
-      {message.content && <Prose text={message.content} open={open} />}
+      {message.content && <Prose text={message.content} open={open} marks={open ? undefined : message.details.marks} show={(mark) => {
+        const source = message.details.sources?.[(mark.number ?? 0) - 1];
+        if (source) void openSource(source, mark);
+      }} />}
       <Verdict message={message} />
+      <Sources message={message} />
       {cut && <p class="cut">{cutWords(message)}</p>}
       {!open && (
         <div class="tools">
