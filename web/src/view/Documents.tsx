@@ -64,11 +64,13 @@ function Entry({ one }: { one: Document }) {
           onChange={(event) => void choose(one.id, event.currentTarget.checked)} />
         <span class="title">{one.title}</span>
       </label>
-      <span class="size">{bytes(one.bytes)}</span>
-      <button type="button" aria-label={`Open ${one.title}`} onClick={() => void openDocument(one)}>Open</button>
-      <button type="button" aria-label={`Rename ${one.title}`} onClick={() => ask(true)}>Rename</button>
-      <button type="button" class="bad" onBlur={() => make(false)} aria-label={sure ? undefined : `Delete ${one.title}`}
-        onClick={() => (sure ? void dropDocument(one.id) : make(true))}>{sure ? "Really delete?" : "Delete"}</button>
+      <span class="acts">
+        <span class="size">{bytes(one.bytes)}</span>
+        <button type="button" aria-label={`Open ${one.title}`} onClick={() => void openDocument(one)}>Open</button>
+        <button type="button" aria-label={`Rename ${one.title}`} onClick={() => ask(true)}>Rename</button>
+        <button type="button" class="bad" onBlur={() => make(false)} aria-label={sure ? undefined : `Delete ${one.title}`}
+          onClick={() => (sure ? void dropDocument(one.id) : make(true))}>{sure ? "Really delete?" : "Delete"}</button>
+      </span>
     </li>
   );
 }
