@@ -235,7 +235,8 @@ class HistoryRoutes:
         if kept:
             return kept
         model = self._service.model(settings["model"])
-        if trained is not None and await self._history.do(known, settings.get("documents", [])):
+        chosen = await self._history.do(known, settings.get("documents", []))
+        if trained is not None and chosen:
             raise invalid(
                 f"{model.name} knows one kind of problem and reads no documents: choose none, or another model",
                 "documents",
