@@ -55,6 +55,13 @@ def add_file(opened: Chat, name: str, content: bytes) -> None:
     )
 
 
+def look_at(visit: Any, pages: Any, talk: str, **settings: Any) -> Chat:
+    opened: Chat = visit("/", **settings)
+    opened.page.goto(f"{pages.url}/#/c/{talk}")
+    opened.page.wait_for_selector(".thread")
+    return opened
+
+
 def test_a_document_is_added_asked_and_its_passage_opened(visit: Any, pages: Any) -> None:
     opened = visit("/")
     page = opened.page
@@ -151,7 +158,7 @@ def test_nothing_in_a_document_or_its_title_is_executed(visit: Any, pages: Any, 
     talk = pages.post("/api/conversations", {"settings": {"documents": made, "max_tokens": 1500}}).json()[
         "id"
     ]
-    opened = visit(f"/#/c/{talk}")
+    opened = look_at(visit, pages, talk)
     page = opened.page
     opened.send("pwned window script")
     opened.settled()
@@ -187,7 +194,7 @@ def test_documents_fit_a_phone(visit: Any, pages: Any, script: Path, scheme: str
     script.write_text(ANSWER, encoding="utf-8")
     document = pages.post("/api/documents", {"title": "w" * 200, "text": LEASE}).json()["id"]
     talk = pages.post("/api/conversations", {"settings": {"documents": [document]}}).json()["id"]
-    opened = visit(f"/#/c/{talk}", color_scheme=scheme)
+    opened = look_at(visit, pages, talk, color_scheme=scheme)
     page = opened.page
     page.set_viewport_size({"width": 390, "height": 844})
     opened.send("When does the lease begin?")
