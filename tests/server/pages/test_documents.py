@@ -94,11 +94,11 @@ def test_a_document_is_added_asked_and_its_passage_opened(visit: Any, pages: Any
     page.wait_for_selector("dialog[open] mark")
     assert page.locator("dialog mark").inner_text() == LEASE
     assert page.locator("dialog .text").inner_text() == LEASE
-    assert page.locator("dialog .why").inner_text() == "The quotation stands in passage 1, word for word."
+    assert page.locator("dialog .why").text_content() == "the quotation stands in passage 1, word for word."
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog", state="detached")
     page.get_by_label("Passage 1: the quotation is not in passage 1").click()
-    assert page.locator("dialog .doubt").inner_text() == "The quotation is not in passage 1."
+    assert page.locator("dialog .doubt").text_content() == "the quotation is not in passage 1."
     page.get_by_label("Close the document").click()
     page.reload()
     opened.settled()
