@@ -1,7 +1,8 @@
 // The page: conversations at the side, the one that is open, how it is answered. Keys for those who like them.
 
 import { useEffect, useState } from "preact/hooks";
-import { current, newConversation, chosenDocuments, reader, runs, stop, writing } from "../state";
+import { chosenDocuments, reader } from "../documents";
+import { current, newConversation, runs, stop, writing } from "../state";
 import { Composer } from "./Composer";
 import { Documents } from "./Documents";
 import { Options } from "./Options";

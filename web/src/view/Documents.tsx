@@ -1,7 +1,8 @@
 // Documents: added, opened, renamed, deleted, and chosen for the conversation that is looked at.
 
 import { useState } from "preact/hooks";
-import { addFiles, addText, choose, chosenDocuments, documents, dropDocument, examples, openDocument, renameDocument, settings } from "../state";
+import { addFiles, addText, choose, chosenDocuments, documents, dropDocument, openDocument, renameDocument } from "../documents";
+import { examples, settings } from "../state";
 import { bytes } from "../text/words";
 import type { Document } from "../types";
 

@@ -2,7 +2,8 @@
 
 import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
-import { answer, goOn, lookAt, openSource, regenerate, rewrite, say } from "../state";
+import { answer, goOn, lookAt, regenerate, rewrite, say } from "../state";
+import { openSource } from "../documents";
 import { copy } from "../text/markdown";
 import { plain, rate, seconds } from "../text/words";
 import type { Message as Turn } from "../types";

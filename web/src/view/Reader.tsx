@@ -1,7 +1,7 @@
 // A document, or the passage that a citation names, in front of the page.
 
 import { useEffect, useRef } from "preact/hooks";
-import { reader } from "../state";
+import { reader } from "../documents";
 import { unitsBefore } from "../text/citations";
 
 export function Reader() {

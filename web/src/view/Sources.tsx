@@ -1,7 +1,7 @@
 // Below an answer from documents: whether its citations hold, and what passages it was given.
 
 import { useState } from "preact/hooks";
-import { openSource } from "../state";
+import { openSource } from "../documents";
 import type { Mark, Message } from "../types";
 
 const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
