@@ -88,7 +88,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
     """(start, stop, whether it is a heading) of each; a paragraph's lines belong together."""
     start, at = None, 0
     for line in text.splitlines(keepends=True):
-        bare, begins = line.strip(" \t>\r\n"), _BEGINS.match(line) is not None
+        bare, begins = line.strip(" \t>\r\n=-"), _BEGINS.match(line) is not None
         heading = _HEADING.match(line) is not None
         if start is not None and (not bare or begins):
             yield start, at, False

@@ -87,7 +87,9 @@ def verify(answer: str, passages: Sequence[Quotable]) -> list[Mark]:
             for group, claim in _claims(answer, sentence):
                 marks += [_judged(citation, claim, read) for citation in group]
         elif _needs_source(answer, sentence):
-            marks.append(Mark(sentence.stop, sentence.stop, "unsourced", why="this sentence names no source"))
+            # Inside the last cell of a row: behind its border the mark would be a cell of its own.
+            end = sentence.start + len(answer[sentence.start : sentence.stop].rstrip(" \t\n|"))
+            marks.append(Mark(end, end, "unsourced", why="this sentence names no source"))
     return marks
 
 

@@ -162,6 +162,13 @@ def test_every_item_of_a_list_is_a_sentence_of_its_own() -> None:
     assert [kind for _, kind, _ in kinds("[1] Lease Agreement")] == ["bare"]
 
 
+def test_a_mark_neither_breaks_a_table_nor_a_heading() -> None:
+    table = "| Item | Price |\n|---|---|\n| dogs live | [1] |"
+    assert [table[mark.start - 5 : mark.start] for mark in verify(table, PASSAGES)][:1] == ["Price"]
+    heading = "Dogs and parrots\n====\n"
+    assert [mark.start for mark in verify(heading, PASSAGES)] == [len("Dogs and parrots")]
+
+
 PIECES = st.lists(
     st.sampled_from(
         ["The rent is 1,400 euros", "dogs live", '"begins on 1 May 2024"', "[1]", "[2, 3]", "[99]", ". ", "。", "? ",
