@@ -18,6 +18,7 @@ from farthing.engine.scheduler import Chunk, Sequence
 from farthing.engine.slots import ROW_QUANTUM, DecodeAttend, PrefillAttend, Slots, ordering, padded_rows
 from farthing.models.attention import cached_shapes
 from farthing.models.decoder import Decoder
+from farthing.models.step import Alike
 
 NO_TOKEN = -1
 
@@ -36,6 +37,8 @@ class Columns:
         self.top_k = np.zeros(num_slots, np.int64)
         self.top_p = np.ones(num_slots)
         self.asks = np.zeros(num_slots, bool)
+        self.group = np.arange(num_slots)
+        self.shared = np.zeros(num_slots, np.int64)
         self.stops = np.full((num_slots, num_stops), NO_TOKEN, np.int64)
         self.tokens = np.zeros((num_slots, capacity), np.int64)
         self.logprobs = np.zeros((num_slots, capacity), np.float32)
@@ -66,6 +69,7 @@ class Runner:
         self.seated: list[Sequence | None] = []
         self.slot_of: dict[Sequence, int] = {}
         self.num_decoding = 0
+        self._groups = 0
 
     def seat(self, sequence: Sequence) -> None:
         """Give a sequence a slot and copy the prefix it shares from its donor."""
@@ -84,9 +88,16 @@ class Runner:
         c.asks[slot] = sequence.request.constraint is not None or params.top_logprobs > 0
         c.stops[slot] = NO_TOKEN
         c.stops[slot, : len(params.stop_token_ids)] = params.stop_token_ids
+        self._group([slot], 0)
         if sequence.donor is not None and sequence.num_computed:
             self.slots.copy_prefix(self.slot_of[sequence.donor], slot, sequence.num_computed)
         sequence.donor = None
+
+    def _group(self, slots: list[int], num_tokens: int) -> None:
+        """These slots hold the same first `num_tokens` tokens from now on, as far as whole quanta go."""
+        self._groups += 1
+        self.columns.group[slots] = self._groups
+        self.columns.shared[slots] = num_tokens // ROW_QUANTUM * ROW_QUANTUM
 
     def _free_slot(self) -> int:
         for slot in range(self.num_decoding, len(self.seated)):
@@ -162,6 +173,8 @@ class Runner:
         hidden = states[:, -1]
         for slots in homes:
             self.columns.length[slots] = end
+            if len(slots) > 1:
+                self._group(slots, end)
         rows = [row for row, same in enumerate(texts.values()) for chunk in same if chunk.is_last]
         ready = [chunk.sequence for same in texts.values() for chunk in same if chunk.is_last]
         if ready:
@@ -188,7 +201,8 @@ class Runner:
         slots = self.slots
         if self.model.step is not None and slots.are_read_exactly and slots.keys.dtype == torch.bfloat16:
             tokens, positions = torch.from_numpy(last), torch.from_numpy(lengths)
-            return self.model.step(tokens, positions, slots.keys, slots.values, padded)
+            alike = Alike.of(self.columns.group[: len(last)], self.columns.shared[: len(last)])
+            return self.model.step(tokens, positions, alike, slots.keys, slots.values, padded)
         ids, positions = torch.zeros(padded, 1, dtype=torch.int64), torch.zeros(padded, 1, dtype=torch.int64)
         ids[: len(last), 0], positions[: len(last), 0] = torch.from_numpy(last), torch.from_numpy(lengths)
         return self.model.hidden(ids, positions, DecodeAttend(slots, lengths))[:, 0]

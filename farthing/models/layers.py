@@ -27,13 +27,15 @@ class Linear(nn.Module):
         self.view: Tensor | None = None
         self.packed: Strips | Packed | None = None
         self.adapter: nn.Module | None = None
+        self.is_joined = False
 
     def publish(self, dtype: torch.dtype) -> None:
         """Make the compute copy; that of a frozen weight is still good."""
         if self.weight.requires_grad or self.view is None or self.view.dtype != dtype:
             self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
-            # A copy that is made anyway is made in the better layout too; weights in the compute dtype are not doubled.
-            self.packed = None if self.view is None else packed(self.view)
+            # A copy that is made anyway is made in the better layout too; weights in the compute dtype are not doubled,
+            # nor those that are multiplied with others as one.
+            self.packed = None if self.view is None or self.is_joined else packed(self.view)
 
     def base(self, dtype: torch.dtype) -> Tensor:
         """The weight [out, in] in the dtype the work is done in, without its adapter."""
@@ -104,6 +106,8 @@ class FusedLinears:
 
     def __init__(self, *parts: Linear) -> None:
         self.parts = parts
+        for part in parts:
+            part.is_joined = True
         self.view: tuple[Tensor | Strips | Packed, Tensor | None] | None = None
         self.dtype: torch.dtype | None = None
 

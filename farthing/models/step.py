@@ -11,8 +11,10 @@ Shapes: B rows, C hidden_size, L layers, S slots, K key heads, D head_dim.
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,10 +44,31 @@ class _Model(ctypes.Structure):
 
 class _Batch(ctypes.Structure):
     _fields_ = (
-        *((name, _P) for name in ("tokens", "lengths", "cos", "sin", "keys", "values")),
+        *((name, _P) for name in ("tokens", "lengths", "order", "donors", "shared")),
+        *((name, _P) for name in ("cos", "sin", "keys", "values")),
         *((name, _N) for name in ("rows", "room", "layer_stride")),
         ("out", _P),
     )
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Which rows have the same beginning in their places, so that it need be read from memory only once. int64 [B]
+    each: `order`, rows of a group one after the other; `donors`, the row whose keys and values are read in place of row
+    n's own; `shared`, how many of them, a multiple of 16."""
+
+    order: np.ndarray
+    donors: np.ndarray
+    shared: np.ndarray
+
+    @classmethod
+    def of(cls, groups: np.ndarray, shared: np.ndarray) -> Alike:
+        """From the group of each row, int64 [B], all of which agree about `shared` tokens with everyone in it."""
+        order = np.argsort(groups, kind="stable")
+        is_first = np.diff(groups[order], prepend=-1) != 0
+        donors = np.empty_like(order)
+        donors[order] = order[is_first][is_first.cumsum() - 1]
+        return cls(order, donors, shared)
 
 
 class Step:
@@ -86,7 +109,7 @@ class Step:
         """A copied model has tensors of its own; until it is published the plain operations have to do."""
 
     def __call__(
-        self, tokens_B: Tensor, lengths_B: Tensor, keys: Tensor, values: Tensor, rows: int
+        self, tokens_B: Tensor, lengths_B: Tensor, alike: Alike, keys: Tensor, values: Tensor, rows: int
     ) -> Tensor:
         """Normalised states, bfloat16 [rows, C] of which the first B are meant, for int64 `tokens_B` that stand behind
         int64 `lengths_B` others. Row n's keys and values are in place n of `keys` and `values` [L, S, K, room, D],
@@ -96,6 +119,7 @@ class Step:
         batch = _Batch(
             tokens_B.data_ptr(),
             lengths_B.data_ptr(),
+            *(column.ctypes.data for column in (alike.order, alike.donors, alike.shared)),
             cos.data_ptr(),
             sin.data_ptr(),
             keys.data_ptr(),

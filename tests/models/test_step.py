@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from farthing.models.decoder import Decoder, initialise
 from farthing.models.int8 import quantise
 from farthing.models.lora import LoraConfig, adapt
 from farthing.models.packed import Strips, packed
+from farthing.models.step import Alike
 
 pytestmark = pytest.mark.skipif(
     not isinstance(packed(torch.zeros(16, 2, dtype=torch.bfloat16)), Strips),
@@ -73,6 +75,11 @@ def tokens_of(rows: int) -> Tensor:
     return torch.arange(rows) * 7 % CONFIG.vocab_size
 
 
+def apart(rows: int) -> Alike:
+    """No row shares anything."""
+    return Alike.of(np.arange(rows), np.zeros(rows, np.int64))
+
+
 @pytest.mark.parametrize("outputs", [16, 48, 64, 80, 208])
 @pytest.mark.parametrize("rows", [1, 5, 6, 7, 16, 131])
 def test_products_in_strips_are_sums_in_float32_rounded_once(rows: int, outputs: int) -> None:
@@ -117,7 +124,7 @@ def test_a_step_is_what_the_plain_operations_compute(
     model, rows = published(config), len(LENGTHS)
     ours, theirs = filled(config, 16), filled(config, 16)
     assert model.step is not None
-    found = model.step(tokens_of(rows), LENGTHS, ours.keys, ours.values, 16)
+    found = model.step(tokens_of(rows), LENGTHS, apart(rows), ours.keys, ours.values, 16)
     monkeypatch.setattr(fused, "library", lambda: None)
     plain = published(config)
     assert plain.step is None
@@ -138,12 +145,34 @@ def test_a_row_is_the_same_alone() -> None:
     model, rows = published(), len(LENGTHS)
     assert model.step is not None
     slots = filled(CONFIG, rows)
-    together = model.step(tokens_of(rows), LENGTHS, slots.keys, slots.values, rows)
+    together = model.step(tokens_of(rows), LENGTHS, apart(rows), slots.keys, slots.values, rows)
     for row in range(rows):
         one, own = slice(row, row + 1), filled(CONFIG, rows)
         keys, values = own.keys[:, one].contiguous(), own.values[:, one].contiguous()
-        alone = model.step(tokens_of(rows)[one], LENGTHS[one], keys, values, 1)
+        alone = model.step(tokens_of(rows)[one], LENGTHS[one], apart(1), keys, values, 1)
         assert torch.equal(alone[0], together[row])
+
+
+@pytest.mark.parametrize("dtype", ["numbers", "garbage"])
+def test_what_rows_have_in_common_is_read_once(dtype: str) -> None:
+    """Rows of a group read the donor's keys and values in place of their own: to the last bit the same, and what stands
+    in their own place is not looked at."""
+    model, rows = published(), 7
+    assert model.step is not None
+    groups, lengths = np.array([5, 2, 5, 9, 2, 5, 1]), torch.tensor([40, 33, 63, 12, 32, 41, 50])
+    shared = np.array([32, 16, 32, 0, 16, 32, 48])
+    slots, plain = filled(CONFIG, rows), filled(CONFIG, rows)
+    alike = Alike.of(groups, shared)
+    assert alike.donors.tolist() == [0, 1, 0, 3, 1, 0, 6]
+    assert groups[alike.order].tolist() == sorted(groups.tolist())
+    for row, (donor, common) in enumerate(zip(alike.donors.tolist(), shared.tolist(), strict=True)):
+        for store, other in ((slots.keys, plain.keys), (slots.values, plain.values)):
+            other[:, row, :, :common] = other[:, donor, :, :common]
+            if dtype == "garbage" and donor != row:
+                store[:, row, :, :common] = float("nan")
+    found = model.step(tokens_of(rows), lengths, alike, slots.keys, slots.values, rows)
+    expected = model.step(tokens_of(rows), lengths, apart(rows), plain.keys, plain.values, rows)
+    assert torch.equal(found, expected)
 
 
 def test_it_follows_the_weights() -> None:
@@ -151,11 +180,11 @@ def test_it_follows_the_weights() -> None:
     slots = filled(CONFIG, 2)
     lengths, tokens = LENGTHS[:2], tokens_of(2)
     assert model.step is not None
-    before = model.step(tokens, lengths, slots.keys, slots.values, 2)
+    before = model.step(tokens, lengths, apart(2), slots.keys, slots.values, 2)
     model.model.layers[1].mlp.down_proj.weight.mul_(1.5)
     model.publish(torch.bfloat16)
     assert model.step is not None
-    assert not torch.equal(before, model.step(tokens, lengths, slots.keys, slots.values, 2))
+    assert not torch.equal(before, model.step(tokens, lengths, apart(2), slots.keys, slots.values, 2))
 
 
 def test_a_copy_of_a_model_has_no_step_before_it_is_published() -> None:

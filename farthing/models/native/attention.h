@@ -32,6 +32,14 @@ inline Lanes lane_sums(Lanes* rows) {
 }
 #undef FOLD
 
+// Keys and values of one head of one row: the first `shared` ones, a multiple of 16, are read where another row has the
+// same, so that they come from the memory once for all of a group.
+template <typename T>
+struct Cache {
+    const T *keys, *values, *shared_keys, *shared_values;
+    int64_t shared, count;
+};
+
 // GROUP queries of SIZE channels against one key after the other: lanes whose sum is a score.
 template <typename T, int GROUP, int SIZE>
 struct Queries {
@@ -54,16 +62,18 @@ struct Queries {
 
 // WIDTH channels, from the first on, of what GROUP queries read, value by value; weights lie `stride` apart.
 template <typename T, int GROUP, int WIDTH>
-inline void read_values(const T* values, int64_t step, const T* weights, int64_t stride, int64_t count, float* out,
+inline void read_values(const Cache<T>& cache, int64_t step, int64_t channel, const T* weights, int64_t stride, float* out,
                         int64_t out_stride) {
     Lanes sums[GROUP][WIDTH / LANES] = {};
-    for (int64_t t = 0; t < count; t++)
+    for (int64_t t = 0; t < cache.count; t++) {
+        const T* value_t = (t < cache.shared ? cache.shared_values : cache.values) + t * step + channel;
 #pragma GCC unroll 8
         for (int i = 0; i < WIDTH / LANES; i++) {
-            Lanes value = load(values + t * step + i * LANES);
+            Lanes value = load(value_t + i * LANES);
 #pragma GCC unroll 4
             for (int g = 0; g < GROUP; g++) sums[g][i] += wide(weights[g * stride + t]) * value;
         }
+    }
     for (int g = 0; g < GROUP; g++)
         for (int i = 0; i < WIDTH / LANES; i++) std::memcpy(out + g * out_stride + i * LANES, &sums[g][i], sizeof(Lanes));
 }
@@ -96,11 +106,12 @@ struct Queries<bf16, GROUP, SIZE> {
 };
 
 template <int GROUP, int WIDTH>
-inline void read_pairs(const bf16* values, int64_t step, const bf16* weights, int64_t stride, int64_t count, float* out,
-                       int64_t out_stride) {
+inline void read_pairs(const Cache<bf16>& cache, int64_t step, int64_t channel, const bf16* weights, int64_t stride,
+                       float* out, int64_t out_stride) {
     constexpr int PARTS = (WIDTH + 2 * LANES - 1) / (2 * LANES);
     __m512 sums[GROUP][PARTS][2] = {};
-    for (int64_t t = 0; t < count; t += 2) {
+    for (int64_t t = 0; t < cache.count; t += 2) {
+        const bf16* values = (t < cache.shared ? cache.shared_values : cache.values) + t * step + channel;
         __m512i weight[GROUP];
 #pragma GCC unroll 4
         for (int g = 0; g < GROUP; g++) {
@@ -110,10 +121,10 @@ inline void read_pairs(const bf16* values, int64_t step, const bf16* weights, in
         }
 #pragma GCC unroll 2
         for (int i = 0; i < PARTS; i++) {
-            const bf16* first = values + t * step + i * 2 * LANES;
+            const bf16* first = values + i * 2 * LANES;
             int here = WIDTH - i * 2 * LANES;
             // Behind the last value stands anything; its weight is zero, and it must not be infinite.
-            __m512i a = pairs(first, here), b = t + 1 < count ? pairs(first + step, here) : _mm512_setzero_si512();
+            __m512i a = pairs(first, here), b = t + 1 < cache.count ? pairs(first + step, here) : _mm512_setzero_si512();
             __m512bh low = (__m512bh)_mm512_unpacklo_epi16(a, b), high = (__m512bh)_mm512_unpackhi_epi16(a, b);
 #pragma GCC unroll 4
             for (int g = 0; g < GROUP; g++) {
@@ -143,17 +154,17 @@ inline void expect(const T* x, int64_t tokens) {
         __builtin_prefetch(first + byte, 0, 2);
 }
 
-// Scores of GROUP queries with `count` keys, 16 keys at a time; those behind the last key are minus infinity. `values`
-// are needed next and `next` keys after them: both are asked for on the way.
+// Scores of GROUP queries with all keys, 16 keys at a time; those behind the last key are minus infinity. The values are
+// needed next: they are asked for on the way.
 template <typename T, int GROUP, int SIZE>
-void score(const T* q, const T* keys, const T* values, const T* next, int64_t count, float scale, float* scores,
-           int64_t stride) {
+void score(const T* q, const Cache<T>& cache, float scale, float* scores, int64_t stride) {
+    int64_t count = cache.count;
     Queries<T, GROUP, SIZE> queries(q);
     Lanes tile[GROUP][LANES] = {};
     for (int64_t t = 0; t < count; t += LANES) {
         int64_t here = std::min<int64_t>(LANES, count - t);
-        expect<SIZE>(values + t * SIZE, here);
-        expect<SIZE>(next + t * SIZE, here);
+        const T* keys = t < cache.shared ? cache.shared_keys : cache.keys;
+        expect<SIZE>((t < cache.shared ? cache.shared_values : cache.values) + t * SIZE, here);
         for (int64_t j = 0; j < here; j++) {
             Lanes sums[GROUP] = {};
             queries.meet(keys + (t + j) * SIZE, sums);
@@ -196,44 +207,42 @@ struct Scratch {
     Scratch(int64_t keys, int64_t size) : scores(4 * (keys + LANES)), read(4 * size), weights(4 * (keys + LANES)) {}
 };
 
-// One key head of one row: GROUP queries read `count` keys and values. softmax(q k^T scale) v.
+// One key head of one row: GROUP queries read all keys and values. softmax(q k^T scale) v.
 template <typename T, int GROUP, int SIZE>
-void read_head(const T* q, const T* keys, const T* values, const T* next, T* out, int64_t count, float scale, Scratch<T>& scratch) {
+void read_head(const T* q, const Cache<T>& cache, T* out, float scale, Scratch<T>& scratch) {
     constexpr int WIDTH = SIZE < 64 ? SIZE : SIZE % 64 == 0 ? 64 : SIZE % 48 == 0 ? 48 : 16;
-    int64_t stride = (count + LANES - 1) / LANES * LANES;
-    float* scores = scratch.scores.data();
+    int64_t stride = (cache.count + LANES - 1) / LANES * LANES;
+    float *scores = scratch.scores.data(), *read = scratch.read.data();
     T* weights = scratch.weights.data();
-    score<T, GROUP, SIZE>(q, keys, values, next, count, scale, scores, stride);
+    score<T, GROUP, SIZE>(q, cache, scale, scores, stride);
     for (int g = 0; g < GROUP; g++) weigh<T>(scores + g * stride, weights + g * stride, stride);
-    float* read = scratch.read.data();
     for (int i = 0; i < SIZE; i += WIDTH) {
 #ifdef __AVX512BF16__
         if constexpr (sizeof(T) == 2) {
-            read_pairs<GROUP, WIDTH>(values + i, SIZE, weights, stride, count, read + i, SIZE);
+            read_pairs<GROUP, WIDTH>(cache, SIZE, i, weights, stride, read + i, SIZE);
             continue;
         }
 #endif
-        read_values<T, GROUP, WIDTH>(values + i, SIZE, weights, stride, count, read + i, SIZE);
+        read_values<T, GROUP, WIDTH>(cache, SIZE, i, weights, stride, read + i, SIZE);
     }
 #pragma omp simd
     for (int i = 0; i < GROUP * SIZE; i++) narrow(read[i], out[i]);
 }
 
 template <typename T, int SIZE>
-void read_group(int64_t group, const T* q, const T* keys, const T* values, const T* next, T* out, int64_t count, float scale,
-                Scratch<T>& scratch) {
+void read_group(int64_t group, const T* q, const Cache<T>& cache, T* out, float scale, Scratch<T>& scratch) {
     // As many queries at a time as fit the registers; more would read the keys from the cache again, not from memory.
     while (group >= 4) {
-        read_head<T, 4, SIZE>(q, keys, values, next, out, count, scale, scratch);
+        read_head<T, 4, SIZE>(q, cache, out, scale, scratch);
         q += 4 * SIZE, out += 4 * SIZE, group -= 4;
     }
-    if (group == 3) read_head<T, 3, SIZE>(q, keys, values, next, out, count, scale, scratch);
-    if (group == 2) read_head<T, 2, SIZE>(q, keys, values, next, out, count, scale, scratch);
-    if (group == 1) read_head<T, 1, SIZE>(q, keys, values, next, out, count, scale, scratch);
+    if (group == 3) read_head<T, 3, SIZE>(q, cache, out, scale, scratch);
+    if (group == 2) read_head<T, 2, SIZE>(q, cache, out, scale, scratch);
+    if (group == 1) read_head<T, 1, SIZE>(q, cache, out, scale, scratch);
 }
 
 template <typename T>
-using ReadGroup = void (*)(int64_t, const T*, const T*, const T*, const T*, T*, int64_t, float, Scratch<T>&);
+using ReadGroup = void (*)(int64_t, const T*, const Cache<T>&, T*, float, Scratch<T>&);
 
 // The function for heads of `size` channels; null where there is none.
 template <typename T>

@@ -61,9 +61,9 @@ int attend(const T* q, const T* k, const T* v, int64_t q_stride, int64_t k_strid
             T* values_h = values + job * room * size;
             std::memcpy(keys_h + lengths[n] * size, k + n * k_stride + h * size, size * sizeof(T));
             std::memcpy(values_h + lengths[n] * size, v + n * v_stride + h * size, size * sizeof(T));
-            read(group, q + n * q_stride + h * group * size, keys_h, values_h,
-                 keys_h + room * size, out + (n * heads + h) * group * size,
-                 lengths[n] + 1, scale, scratch);
+            Cache<T> cache{keys_h, values_h, keys_h, values_h, 0, lengths[n] + 1};
+            read(group, q + n * q_stride + h * group * size, cache, out + (n * heads + h) * group * size, scale,
+                 scratch);
         }
     }
     return 0;

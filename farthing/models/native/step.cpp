@@ -26,7 +26,7 @@ struct Model {
 };
 
 struct Batch {
-    const int64_t *tokens, *lengths;
+    const int64_t *tokens, *lengths, *order, *donors, *shared;
     const bf16 *cos, *sin;
     bf16 *keys, *values;
     int64_t rows, room, layer_stride;
@@ -44,14 +44,18 @@ struct Between {
           read(rows * m.queries * m.size), gated(rows * m.intermediate), change(rows * m.hidden) {}
 };
 
+inline int64_t place(const Model& m, const Batch& batch, int64_t layer, int64_t n, int64_t h) {
+    return layer * batch.layer_stride + (n * m.keys + h) * batch.room * m.size;
+}
+
 // One key head of one row: turned, written to its slot, and read by its queries.
 template <typename R>
 void attend_head(const Model& m, const Layer& layer, const Batch& batch, int64_t index, int64_t n, int64_t h, bf16* qkv,
                  bf16* read, ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
     int64_t size = m.size, group = m.queries / m.keys, at = batch.lengths[n];
-    int64_t place = index * batch.layer_stride + (n * m.keys + h) * batch.room * size;
+    int64_t own = place(m, batch, index, n, h), donor = place(m, batch, index, batch.donors[n], h);
     bf16 *row = qkv + n * (m.queries + 2 * m.keys) * size, *q = row + h * group * size;
-    bf16 *keys = batch.keys + place, *values = batch.values + place;
+    bf16 *keys = batch.keys + own, *values = batch.values + own;
     const bf16 *cos = batch.cos + n * size / 2, *sin = batch.sin + n * size / 2;
     float* head = scratch.read.data();
     for (int64_t g = 0; g < group; g++)
@@ -59,7 +63,8 @@ void attend_head(const Model& m, const Layer& layer, const Batch& batch, int64_t
     norm_rotate_head(row + (m.queries + h) * size, static_cast<const R*>(layer.k_gain), cos, sin, keys + at * size, size,
                      m.eps, head);
     std::memcpy(values + at * size, row + (m.queries + m.keys + h) * size, size * sizeof(bf16));
-    read_group(group, q, keys, values, keys + batch.room * size, read + (n * m.queries + h * group) * size, at + 1, m.scale, scratch);
+    Cache<bf16> cache{keys, values, batch.keys + donor, batch.values + donor, batch.shared[n], at + 1};
+    read_group(group, q, cache, read + (n * m.queries + h * group) * size, m.scale, scratch);
 }
 
 // The stream takes in a change, or begins as the tokens' embeddings, and its norm becomes what is computed next.
@@ -92,7 +97,7 @@ void share(const Model& m, const Batch& batch, Between<R>& between, int thread, 
 #pragma omp barrier
 #pragma omp for schedule(dynamic, chunk)
         for (int64_t job = 0; job < rows * m.keys; job++)
-            attend_head<R>(m, layer, batch, index, job / m.keys, job % m.keys, qkv, read, read_group, scratch);
+            attend_head<R>(m, layer, batch, index, batch.order[job / m.keys], job % m.keys, qkv, read, read_group, scratch);
         multiply(read, m.queries * m.size, layer.out, change, hidden, rows, thread, threads);
 #pragma omp barrier
         renew(m, batch, static_cast<const R*>(layer.post_gain), change, stream, normed);
