@@ -9,6 +9,7 @@ Shapes: L layers, S slots, K key heads, T tokens, D key channels, V value channe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -78,8 +79,10 @@ class Slots:
         num_tokens = -(-num_tokens // KEY_BUCKET) * KEY_BUCKET
         kept = slots if taken is None else min(taken, slots)
         wanted = max(num_slots, kept), max(num_tokens, tokens)
-        self.keys = _grown(self.keys, kept, *wanted)
-        self.values = _grown(self.values, kept, *wanted)
+        # Plain products read whole buckets, in which what was never written must not be what is no number.
+        empty = torch.empty if self.are_read_exactly else torch.zeros
+        self.keys = _grown(self.keys, kept, *wanted, empty)
+        self.values = _grown(self.values, kept, *wanted, empty)
 
     def convert(self, dtype: torch.dtype) -> None:
         """Hold contents in another dtype from now on."""
@@ -100,9 +103,9 @@ class Slots:
             store[:, target, :, :num_tokens] = store[:, source, :, :num_tokens]
 
 
-def _grown(store: Tensor, kept: int, num_slots: int, num_tokens: int) -> Tensor:
+def _grown(store: Tensor, kept: int, num_slots: int, num_tokens: int, empty: Callable[..., Tensor]) -> Tensor:
     layers, _, heads, tokens, channels = store.shape
-    bigger = store.new_zeros(layers, num_slots, heads, num_tokens, channels)
+    bigger = empty(layers, num_slots, heads, num_tokens, channels, dtype=store.dtype)
     bigger[:, :kept, :, :tokens] = store[:, :kept]
     return bigger
 
