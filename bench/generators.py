@@ -33,12 +33,18 @@ class Generator(Protocol):
         ...
 
     def decode_seconds(self, prompt: tuple[int, ...], rows: int, steps: int) -> float:
-        """Time of `steps` tokens for each of `rows` continuations of one prompt, which is read beforehand."""
+        """Time of `steps` tokens for each of `rows` prompts like this one, which are read beforehand. They begin with
+        different tokens (`unlike`), so that nobody gets by with reading one row's keys and values for all."""
         ...
 
     def rollout(self, prompts: Prompts, limit: int, stops: tuple[int, ...]) -> int:
         """How many tokens there are in one completion of each prompt."""
         ...
+
+
+def unlike(prompt: tuple[int, ...], rows: int) -> Prompts:
+    """Prompts as long as this one, all with their own first token (of 1,024)."""
+    return [(row % 1024, *prompt[1:]) for row in range(rows)]
 
 
 class Ours:
@@ -59,7 +65,7 @@ class Ours:
         return seconds(lambda: self.engine.generate(requests))
 
     def decode_seconds(self, prompt: tuple[int, ...], rows: int, steps: int) -> float:
-        requests = self.requests([prompt] * rows, steps + 2)
+        requests = self.requests(unlike(prompt, rows), steps + 2)
         for request in requests:
             self.engine.add(request)
         while self.engine.scheduler.waiting or self.engine.scheduler.prefilling:
@@ -178,7 +184,7 @@ class Vllm:
 
     def decode_seconds(self, prompt: tuple[int, ...], rows: int, steps: int) -> float:
         """What `steps` tokens more take."""
-        prompts = [prompt] * rows
+        prompts = unlike(prompt, rows)
         return float(self._ask(prompts, steps + 1)["seconds"] - self._ask(prompts, 1)["seconds"])
 
     def rollout(self, prompts: Prompts, limit: int, stops: tuple[int, ...]) -> int:
