@@ -18,14 +18,22 @@ from typing import Any
 import torch
 
 from bench.generators import Ours
-from bench.measure import best_seconds, gemm_flops, interleaved, machine, medians, require_idle, seconds
+from bench.measure import (
+    best_seconds,
+    interleaved,
+    linear_flops,
+    machine,
+    medians,
+    packed_flops,
+    require_idle,
+    seconds,
+)
 from bench.sizes import SIZES, random_model
 from farthing.engine.slots import DecodeAttend, Slots
 from farthing.models import fused
 from farthing.models.attention import Attention
 from farthing.models.config import ModelConfig
 from farthing.models.layers import MLP, RMSNorm
-from farthing.models.packed import packed
 from farthing.models.rope import inverse_frequencies, rotary_tables
 
 CONTEXT, STEPS = 256, 16
@@ -68,18 +76,9 @@ def parts(config: ModelConfig, batch: int) -> dict[str, Part]:
     }
 
 
-def packed_flops(rows: int, inputs: int, outputs: int) -> float:
-    """Best FLOP/s with a packed weight; 0.0 where there is no packing."""
-    weight = packed(torch.randn(outputs, inputs).bfloat16())
-    if weight is None:
-        return 0.0
-    x, flops = torch.randn(rows, inputs).bfloat16(), 2 * rows * inputs * outputs
-    calls = max(1, min(200, int(1e9 / flops)))
-    return calls * flops / best_seconds(lambda: [weight(x, None) for _ in range(calls)])
-
-
-def step_seconds(side: Ours, batch: int, plain: bool) -> float:
+def step_seconds(size: str, batch: int, plain: bool) -> float:
     with only_plain(plain):
+        side = Ours(random_model(size), torch.bfloat16, batch)
         return side.decode_seconds(tuple(range(CONTEXT - STEPS // 2)), batch, STEPS) / STEPS
 
 
@@ -94,13 +93,15 @@ def measured(size: str, batch: int, rounds: int) -> dict[str, Any]:
         found[name] = times
         print(f"{size:>4} {batch:4} {name:20} {times['compiled']:9.0f} {times['plain']:9.0f} us")
     shape = (SIZES[size].hidden_size, 2 * SIZES[size].intermediate_size)
-    speeds = {"packed": packed_flops(batch, *shape), "linear": gemm_flops(batch, *shape, torch.bfloat16)}
+    speeds = {
+        name: speed(batch, *shape, torch.bfloat16)
+        for name, speed in (("packed", packed_flops), ("linear", linear_flops))
+    }
     found["product of gate and up, FLOP/s"] = speeds
     print(
         f"{size:>4} {batch:4} {'gate and up':20} {speeds['packed'] / 1e9:9.0f} {speeds['linear'] / 1e9:9.0f} GFLOP/s"
     )
-    engine = Ours(random_model(size), torch.bfloat16, batch)
-    sides = {name: lambda p=name == "plain": step_seconds(engine, batch, p) for name in ("compiled", "plain")}
+    sides = {name: lambda p=name == "plain": step_seconds(size, batch, p) for name in ("compiled", "plain")}
     step = {name: 1e6 * spent for name, spent in medians(interleaved(sides, rounds)).items()}
     found["whole step"] = step
     print(

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from farthing.cost.hardware import available_cores, has_bf16, processor_name
+from farthing.models.packed import packed
 
 BUSY = 0.15
 """Cores of other people's work beyond which a measurement is not worth having."""
@@ -104,20 +105,35 @@ def medians(found: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def gemm_flops(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:
-    """The best FLOP/s of x [rows, inputs] times a weight [outputs, inputs], as a linear layer computes it."""
+    """The best FLOP/s of x [rows, inputs] times a weight [outputs, inputs]: as PyTorch's linear layer computes it or
+    with the weight packed, whichever is faster."""
+    return max(linear_flops(rows, inputs, outputs, dtype), packed_flops(rows, inputs, outputs, dtype))
+
+
+def linear_flops(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:
+    """The same of PyTorch's linear layer alone."""
+    x, weight = operands(rows, inputs, outputs, dtype)
+    return _flops(lambda: torch.nn.functional.linear(x, weight), 2 * rows * inputs * outputs)
+
+
+def packed_flops(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:
+    """The same with a packed weight; 0.0 where there is no packing."""
+    x, weight = operands(rows, inputs, outputs, dtype)
+    made = packed(weight)
+    return 0.0 if made is None else _flops(lambda: made(x, None), 2 * rows * inputs * outputs)
+
+
+def operands(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(rows, inputs, generator=generator).to(dtype)
-    weight = torch.randn(outputs, inputs, generator=generator).to(dtype)
-    flops = 2 * rows * inputs * outputs
+    return x, torch.randn(outputs, inputs, generator=generator).to(dtype)
+
+
+def _flops(product: Callable[[], object], flops: int) -> float:
     # Long enough for the clock, short enough for a sweep of shapes.
     calls = max(1, min(200, int(1e9 / flops)))
-
-    def products() -> None:
-        for _ in range(calls):
-            torch.nn.functional.linear(x, weight)
-
     with torch.no_grad():
-        return calls * flops / best_seconds(products)
+        return calls * flops / best_seconds(lambda: [product() for _ in range(calls)])
 
 
 def bandwidth(num_bytes: int = 256 << 20) -> float:
