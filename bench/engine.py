@@ -12,9 +12,9 @@ names an interpreter that has it; such an environment is made with
     VENV/bin/pip uninstall -y torchvision torchaudio torchcodec     # the index has these for CUDA
 
 The roofline is measured, not looked up: every matrix product of a step at the best speed that PyTorch's linear layer or
-a packed weight reaches at that very shape, or at the speed its weights can be read if that is slower; the keys and values at the
-memory's bandwidth. `share` takes these one after the other, as they must be; `share_overlapped` as if products and
-reading could hide each other, which no engine can. The last line of --json is one object.
+a packed weight reaches at that very shape, or at the speed its weights can be read if that is slower; the keys and
+values at the memory's bandwidth. `share` takes these one after the other, as they must be; `share_overlapped` as if
+products and reading could hide each other, which no engine can. The last line of --json is one object.
 """
 
 from __future__ import annotations
