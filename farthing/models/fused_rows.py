@@ -1,6 +1,6 @@
 """Attention of a micro-batch's rows, compiled: each row reads itself and the prompt it continues, exactly.
 
-`fused_rows.cpp` needs a processor with products of bfloat16 pairs. Beside it stands the plain twin, rectangles of rows
+`native/rows.cpp` needs a processor with products of bfloat16 pairs. Beside it stands the plain twin, rectangles of rows
 as batched products (`short_rows.py`), for which every shape of a rectangle costs kernels of its own.
 
 Shapes: R rows, N flat tokens, H query heads, K key heads, D channels.
@@ -19,7 +19,7 @@ from torch import Tensor
 from farthing.models.compiled import compiled
 from farthing.models.short_rows import LONGEST_ROW
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+SOURCE = Path(__file__).with_name("native") / "rows.cpp"
 TILE, CHANNELS = 8, 32
 """What the length of a row and the channels of a head must be multiples of."""
 

@@ -1,6 +1,6 @@
 """What stands between the matrix products of a training step, compiled: forward and backward, in one pass each.
 
-`fused_training.cpp` has residual and norm, norm and rotation of the heads, the gate, and the head's softmax. Each
+`native/training.cpp` has residual and norm, norm and rotation of the heads, the gate, and the head's softmax. Each
 stands beside its plain twin, which calls it where `pays` says so: float32 masters computed in bfloat16, on a CPU.
 Without a compiler, or with `FARTHING_FUSED=0`, the twins do everything.
 
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from farthing.models.compiled import compiled
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+SOURCE = Path(__file__).with_name("native") / "training.cpp"
 BLOCK = 32
-"""Rows whose part of a gain's gradient is summed at once; `fused_training.cpp` has the same."""
+"""Rows whose part of a gain's gradient is summed at once; `native/training.cpp` has the same."""
 
 _P, _N, _F, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _ARGUMENTS = {
