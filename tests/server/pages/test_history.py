@@ -136,14 +136,20 @@ def test_a_reply_is_stopped_and_continued_where_it_was(server: Any) -> None:
 
 
 def test_answer_now_ends_the_thought(server: Any) -> None:
-    """The caller's template opens every turn with a thought; the engine stands still until the answer is asked for."""
+    """The caller's template opens every turn with a thought; the engine stands still until the answer is asked for. A
+    model with random weights may end a thought by itself in the milliseconds before it hears of that: about one in
+    thirty does, so that all of six would at odds of one to a thousand million."""
     talk = make(server, model="caller", max_tokens=100, temperature=1.0)
-    said = say(server, talk, "think")
-    with server.frozen():
-        begun = reply(server, talk, parent=said["id"])
-        assert server.post(f"/api/replies/{begun['id']}/answer", {}).status_code == 202
-    done = finished(server, begun["id"])
-    assert done["details"]["thought_ended"] == "asked"
+    ended = []
+    for _ in range(6):
+        said = say(server, talk, "think")
+        with server.frozen():
+            begun = reply(server, talk, parent=said["id"])
+            assert server.post(f"/api/replies/{begun['id']}/answer", {}).status_code == 202
+        ended.append(finished(server, begun["id"])["details"].get("thought_ended"))
+        if ended[-1] == "asked":
+            return
+    raise AssertionError(f"asked for the answer, and the thoughts ended so: {ended}")
 
 
 def test_users_cannot_write_control_tokens(server: Any) -> None:
