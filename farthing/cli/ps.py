@@ -49,6 +49,6 @@ def _duration(seconds: float) -> str:
 
 
 def _size(number: int | None) -> str:
-    if number is None:
-        return "?"
-    return f"{number / (1 << 30):.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):.1f} MiB"
+    from farthing.server.banner import size
+
+    return "?" if number is None else size(number)

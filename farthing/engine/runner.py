@@ -37,7 +37,7 @@ class Columns:
         self.top_k = np.zeros(num_slots, np.int64)
         self.top_p = np.ones(num_slots)
         self.asks = np.zeros(num_slots, bool)
-        self.group = np.arange(num_slots)
+        self.group = np.zeros(num_slots, np.int64)
         self.shared = np.zeros(num_slots, np.int64)
         self.stops = np.full((num_slots, num_stops), NO_TOKEN, np.int64)
         self.tokens = np.zeros((num_slots, capacity), np.int64)
@@ -199,7 +199,7 @@ class Runner:
     def _states(self, last: np.ndarray, lengths: np.ndarray, padded: int) -> torch.Tensor:
         """Normalised states [padded, C] behind the tokens `last` at places `lengths` of the first slots."""
         slots = self.slots
-        if self.model.step is not None and slots.are_read_exactly and slots.keys.dtype == torch.bfloat16:
+        if self.model.step is not None and slots.keys.dtype == torch.bfloat16:
             tokens, positions = torch.from_numpy(last), torch.from_numpy(lengths)
             alike = Alike.of(self.columns.group[: len(last)], self.columns.shared[: len(last)])
             return self.model.step(tokens, positions, alike, slots.keys, slots.values, padded)

@@ -21,7 +21,7 @@ from torch import Tensor
 from farthing.models import fused
 from farthing.models.attention import Attention
 from farthing.models.layers import MLP, FusedLinears, Linear
-from farthing.models.packed import Product, Strips
+from farthing.models.packed import STRIP, Product, Strips
 from farthing.models.rope import rotary_tables
 
 _P, _N, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -147,7 +147,7 @@ def _layer(block: Any, stream: torch.dtype) -> _Layer | None:
         _joined(mlp.gate_up),
         _single(mlp.down_proj),
     ]
-    if None in products or mlp.down_proj.weight.shape[1] % 16:
+    if None in products or mlp.down_proj.weight.shape[1] % STRIP:
         return None
     return _Layer(*(None if norm is None else norm.weight.data_ptr() for norm in norms), *products)
 

@@ -153,8 +153,8 @@ def test_a_row_is_the_same_alone() -> None:
         assert torch.equal(alone[0], together[row])
 
 
-@pytest.mark.parametrize("dtype", ["numbers", "garbage"])
-def test_what_rows_have_in_common_is_read_once(dtype: str) -> None:
+@pytest.mark.parametrize("own", ["alike", "garbage"])
+def test_what_rows_have_in_common_is_read_once(own: str) -> None:
     """Rows of a group read the donor's keys and values in place of their own: to the last bit the same, and what stands
     in their own place is not looked at."""
     model, rows = published(), 7
@@ -168,7 +168,7 @@ def test_what_rows_have_in_common_is_read_once(dtype: str) -> None:
     for row, (donor, common) in enumerate(zip(alike.donors.tolist(), shared.tolist(), strict=True)):
         for store, other in ((slots.keys, plain.keys), (slots.values, plain.values)):
             other[:, row, :, :common] = other[:, donor, :, :common]
-            if dtype == "garbage" and donor != row:
+            if own == "garbage" and donor != row:
                 store[:, row, :, :common] = float("nan")
     found = model.step(tokens_of(rows), lengths, alike, slots.keys, slots.values, rows)
     expected = model.step(tokens_of(rows), lengths, apart(rows), plain.keys, plain.values, rows)

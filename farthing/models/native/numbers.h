@@ -29,12 +29,14 @@ inline float wide(bf16 x) {
 inline void narrow(float x, float& out) { out = x; }
 
 // Round to nearest, ties to even; what is not a number stays so.
-inline void narrow(float x, bf16& out) {
+inline bf16 narrow(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
     uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    out.bits = static_cast<uint16_t>(x != x ? 0x7fc0 : rounded);
+    return {static_cast<uint16_t>(x != x ? 0x7fc0 : rounded)};
 }
+
+inline void narrow(float x, bf16& out) { out = narrow(x); }
 
 // What is left of x when it is kept as a T.
 template <typename T>

@@ -1,6 +1,6 @@
 // Attention of the rows of a micro-batch, forward and backward, in bfloat16 products of this machine's own width.
 //
-// Compiled once per machine by fused_training.py. A row reads itself, causally, and all of the prompt it continues,
+// Compiled once per machine by fused_rows.py. A row reads itself, causally, and all of the prompt it continues,
 // each to its exact length. All five products are one kernel: 8 rows of a left operand, whose pairs of channels are
 // spread over a vector, times up to three vectors of a right operand in which pairs lie side by side.
 // Results are rounded to bfloat16 where the plain twin (short_rows.py) rounds; what several rows add to their prompt's

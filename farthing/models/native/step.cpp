@@ -9,6 +9,8 @@
 #ifdef __AVX512BF16__
 #include <omp.h>
 
+#include <memory>
+
 #include "attention.h"
 
 namespace {
@@ -33,15 +35,16 @@ struct Batch {
     bf16* out;
 };
 
-// Rows of everything that passes from one phase to the next.
+// Rows of everything that passes from one phase to the next; each is written before it is read.
 template <typename R>
 struct Between {
-    std::vector<R> stream;
-    std::vector<bf16> normed, qkv, read, gated, change;
+    std::unique_ptr<R[]> stream;
+    std::unique_ptr<bf16[]> normed, qkv, read, gated, change;
 
     Between(const Model& m, int64_t rows)
-        : stream(rows * m.hidden), normed(rows * m.hidden), qkv(rows * (m.queries + 2 * m.keys) * m.size),
-          read(rows * m.queries * m.size), gated(rows * m.intermediate), change(rows * m.hidden) {}
+        : stream(new R[rows * m.hidden]), normed(new bf16[rows * m.hidden]),
+          qkv(new bf16[rows * (m.queries + 2 * m.keys) * m.size]), read(new bf16[rows * m.queries * m.size]),
+          gated(new bf16[rows * m.intermediate]), change(new bf16[rows * m.hidden]) {}
 };
 
 inline int64_t place(const Model& m, const Batch& batch, int64_t layer, int64_t n, int64_t h) {
@@ -84,9 +87,9 @@ void renew(const Model& m, const Batch& batch, const R* gain, const bf16* change
 template <typename R>
 void share(const Model& m, const Batch& batch, Between<R>& between, int thread, int threads) {
     int64_t rows = batch.rows, hidden = m.hidden, width = (m.queries + 2 * m.keys) * m.size;
-    R* stream = between.stream.data();
-    bf16 *normed = between.normed.data(), *qkv = between.qkv.data(), *read = between.read.data();
-    bf16 *gated = between.gated.data(), *change = between.change.data();
+    R* stream = between.stream.get();
+    bf16 *normed = between.normed.get(), *qkv = between.qkv.get(), *read = between.read.get();
+    bf16 *gated = between.gated.get(), *change = between.change.get();
     ReadGroup<bf16> read_group = reader<bf16>(m.size);
     Scratch<bf16> scratch(batch.room, m.size);
     int chunk = std::max<int64_t>(1, std::min<int64_t>(4, rows * m.keys / (4 * threads)));

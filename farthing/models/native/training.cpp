@@ -1,65 +1,14 @@
-// What stands between the matrix products of a training step, forward and backward, each as one pass over memory, and
-// attention of the rows of a micro-batch.
+// What stands between the matrix products of a training step, forward and backward, each as one pass over memory.
 //
 // Compiled once per machine by fused_training.py, which also says what every argument is; the plain PyTorch beside each
 // call does the same. Arithmetic is in float32, rounded to bfloat16 wherever the plain twin rounds. A number depends on
 // the inputs alone, never on how many threads there are: sums over rows are made in blocks of BLOCK.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <vector>
+#include "numbers.h"
 
 namespace {
 
 constexpr int64_t BLOCK = 32;
-
-struct bf16 {
-    uint16_t bits;
-};
-
-inline float wide(bf16 x) {
-    uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
-
-// Round to nearest, ties to even; what is not a number stays so.
-inline bf16 narrow(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    return {static_cast<uint16_t>(x != x ? 0x7fc0 : rounded)};
-}
-
-inline float kept(float x) { return wide(narrow(x)); }
-
-// e^x by a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' expf): vectorised, and the same with every C library.
-inline float exponential(float x) {
-    float bounded = std::min(std::max(x, -87.0f), 88.0f);
-    float n = (bounded * 1.44269504f + 12582912.0f) - 12582912.0f;
-    float r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, 4);
-    return x < -87.0f ? 0.0f : p * power;
-}
-
-inline float inverse_length(const float* x, int64_t size, float eps) {
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < size; i++) sum += x[i] * x[i];
-    return 1.0f / std::sqrt(sum / size + eps);
-}
 
 // dx of y = x r gain, r = 1 / sqrt(mean x^2 + eps), for one row; adds dy x r to the gain's gradient.
 inline void unnorm(const float* x, const float* grad, const float* gain, float scale, float* grad_x, float* grad_gain,
@@ -143,13 +92,13 @@ void turn(const bf16* qkv, const float* q_gain, const float* k_gain, const bf16*
                 if (gain) {
                     float scale = scales[n * turned + h] = inverse_length(head.data(), size, eps);
 #pragma omp simd
-                    for (int64_t i = 0; i < size; i++) head[i] = kept(head[i] * scale * gain[i]);
+                    for (int64_t i = 0; i < size; i++) head[i] = kept<bf16>(head[i] * scale * gain[i]);
                 }
 #pragma omp simd
                 for (int64_t i = 0; i < half; i++) {
                     float first = head[i], second = head[i + half], cosine = wide(c[i]), sine = wide(s[i]);
-                    out[i] = narrow(kept(first * cosine) - kept(second * sine));
-                    out[i + half] = narrow(kept(second * cosine) + kept(first * sine));
+                    out[i] = narrow(kept<bf16>(first * cosine) - kept<bf16>(second * sine));
+                    out[i + half] = narrow(kept<bf16>(second * cosine) + kept<bf16>(first * sine));
                 }
             }
             std::memcpy(v + n * keys * size, x, keys * size * sizeof(bf16));
@@ -178,8 +127,8 @@ void turn_back(const bf16* qkv, const float* q_gain, const float* k_gain, const 
 #pragma omp simd
                     for (int64_t i = 0; i < half; i++) {
                         float first = wide(g[i]), second = wide(g[i + half]), cosine = wide(c[i]), sine = wide(s[i]);
-                        dy[i] = kept(kept(first * cosine) + kept(second * sine));
-                        dy[i + half] = kept(kept(second * cosine) - kept(first * sine));
+                        dy[i] = kept<bf16>(kept<bf16>(first * cosine) + kept<bf16>(second * sine));
+                        dy[i + half] = kept<bf16>(kept<bf16>(second * cosine) - kept<bf16>(first * sine));
                     }
                     const float* result = dy.data();
                     if (gain) {
@@ -205,7 +154,7 @@ void gate(const bf16* gate_up, bf16* out, int64_t rows, int64_t size, int thread
 #pragma omp simd
         for (int64_t i = 0; i < size; i++) {
             float g = wide(gates[i]);
-            out[n * size + i] = narrow(kept(g / (1.0f + exponential(-g))) * wide(ups[i]));
+            out[n * size + i] = narrow(kept<bf16>(g / (1.0f + exponential(-g))) * wide(ups[i]));
         }
     }
 }
@@ -218,8 +167,8 @@ void gate_back(const bf16* gate_up, const bf16* grad, bf16* out, int64_t rows, i
 #pragma omp simd
         for (int64_t i = 0; i < size; i++) {
             float g = wide(gates[i]), dy = wide(dys[i]), share = 1.0f / (1.0f + exponential(-g));
-            grad_up[i] = narrow(dy * kept(g * share));
-            grad_gate[i] = narrow(kept(dy * wide(ups[i])) * share * (1.0f + g * (1.0f - share)));
+            grad_up[i] = narrow(dy * kept<bf16>(g * share));
+            grad_gate[i] = narrow(kept<bf16>(dy * wide(ups[i])) * share * (1.0f + g * (1.0f - share)));
         }
     }
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 Row = list[Any]
 SECONDS_EACH = 0.006
-"""A reply costs both processes about 0.15 ms whenever something of it goes out, a fortieth of this."""
+"""Long beside what it costs both processes when something of a reply goes out (docs/serving.md, under load)."""
 LONGEST_SECONDS = 0.1
 
 

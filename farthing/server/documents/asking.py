@@ -14,7 +14,7 @@ from farthing.server.documents import store
 from farthing.server.documents.sentences import CITATION
 from farthing.server.documents.store import Source
 from farthing.server.documents.verification import verify
-from farthing.server.pages.history import History, Record
+from farthing.server.pages.history import History
 from farthing.server.protocol.conversation import prompt_of
 from farthing.server.protocol.errors import ApiError
 from farthing.server.protocol.limits import Limits
@@ -64,20 +64,17 @@ async def sources_for(
     history: History,
     limits: Limits,
     model: ServedModel,
-    settings: Record,
+    documents: Sequence[str],
     questions: Sequence[str],
     asking: Asking,
 ) -> list[Source]:
-    """The passages that go with the last of `questions`, the best first; [] without documents.
+    """The passages of `documents`, one at least, that go with the last of `questions`, the best first.
 
     Where all passages of the chosen documents fit, all of them, in their order. Otherwise those that share words with
     the question, or with the ones before it where that finds nothing; and where that finds nothing either, how the
     documents begin. Raises ApiError 400 where not even one fits.
     """
-    chosen = await history.do(store.known, settings.get("documents", []))
-    if not chosen:
-        return []
-    found, first = await history.do(_candidates, chosen, questions, limits.passages)
+    found, first = await history.do(_candidates, documents, questions, limits.passages)
     return await asyncio.to_thread(_fitting, model, limits, found, first, asking)
 
 

@@ -236,14 +236,16 @@ class HistoryRoutes:
             return kept
         model = self._service.model(settings["model"])
         chosen = await self._history.do(known, settings.get("documents", []))
-        if trained is not None and chosen:
+        if not chosen:
+            return []
+        if trained is not None:
             raise invalid(
                 f"{model.name} knows one kind of problem and reads no documents: choose none, or another model",
                 "documents",
             )
         questions = [message["content"] for message in messages if message["role"] == "user"]
         asking = partial(self._request, settings, messages, trained)
-        return await sources_for(self._history, self._service.limits, model, settings, questions, asking)
+        return await sources_for(self._history, self._service.limits, model, chosen, questions, asking)
 
     def _request(
         self,

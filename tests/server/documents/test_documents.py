@@ -243,7 +243,7 @@ def passages_for(
             return ChatRequest.model_validate({"messages": told, **wishes})
 
         try:
-            chosen = {"documents": [document["id"]]}
+            chosen = [document["id"]]
             found = await sources_for(history, limits or Limits(), model, chosen, [question], asking)
         finally:
             history.close()

@@ -1,0 +1,105 @@
+"""The engine with the whole step compiled: a completion is the same alone and in any company, to the last bit, groups
+that read one beginning included, and near to what the plain operations write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from farthing.engine.api import Completion, Request, SamplingParams
+from farthing.engine.engine import Engine
+from farthing.models.decoder import Decoder, initialise
+from farthing.models.step import Alike
+from tests.engine.conftest import tiny_config
+
+COMPANIES = {"batched": {}, "three at a time": {"max_running": 3}}
+# A text that is read in other pieces, or once more, is rounded otherwise by the plain operations that read it.
+PIECES = {
+    "preempted": {"cache_tokens": 512},
+    "chunked": {"prefill_tokens": 24},
+    "cold prefixes": {"keep_prefixes": True, "cache_tokens": 1024},
+}
+
+
+@pytest.fixture(scope="module")
+def published() -> Decoder:
+    model = initialise(Decoder(tiny_config(initializer_range=0.2)), 5)
+    model.publish(torch.bfloat16)
+    if model.step is None:
+        pytest.skip(
+            "no C++ compiler, FARTHING_FUSED=0, or a processor without dot products of bfloat16 pairs"
+        )
+    return model
+
+
+def groups() -> list[Request]:
+    """Five prompts, four samples of each that end at different times; two prompts begin alike."""
+    prompts = [
+        tuple(range(2, 42)),
+        tuple(range(2, 30)),
+        tuple(range(60, 25, -1)),
+        (7, 8, 9),
+        tuple(range(5, 58)),
+    ]
+    return [
+        Request(
+            prompt,
+            SamplingParams(max_new_tokens=6 + 9 * sample, seed=10 * group + sample),
+            f"{group} {sample}",
+        )
+        for group, prompt in enumerate(prompts)
+        for sample in range(4)
+    ]
+
+
+def written(model: Decoder, requests: list[Request], **settings: int) -> list[Completion]:
+    engine = Engine(model, cache_dtype=torch.bfloat16, **settings)  # type: ignore[arg-type]
+    found = engine.generate(requests)
+    engine.check_integrity()
+    return found
+
+
+@pytest.mark.parametrize("settings", COMPANIES.values(), ids=COMPANIES)
+def test_company_changes_no_bit(published: Decoder, settings: dict[str, int]) -> None:
+    together = written(published, groups(), **settings)
+    for request, one in zip(groups(), together, strict=True):
+        alone = written(published, [request])[0]
+        assert (alone.token_ids, alone.logprobs) == (one.token_ids, one.logprobs), request.request_id
+
+
+def test_a_group_reads_one_beginning(published: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the step is told: who reads whose, and how much; to the end, when others have left and rows have moved."""
+    told: list[tuple[np.ndarray, Alike]] = []
+    make: Callable[..., Alike] = Alike.of
+
+    def noted(group: np.ndarray, shared: np.ndarray) -> Alike:
+        told.append((group.copy(), make(group, shared)))
+        return told[-1][1]
+
+    monkeypatch.setattr(Alike, "of", noted)
+    requests = [request for request in groups() if request.request_id[0] in "02"]
+    written(published, [*requests, replace(requests[0], prompt_ids=(1, *requests[0].prompt_ids))])
+    first = told[0][1]
+    assert sorted(first.shared.tolist()) == [0, *[32] * 8]
+    assert len(set(first.donors.tolist())) == 3
+    for group, alike in told:
+        assert (group[alike.donors] == group).all()
+        assert (alike.donors <= np.arange(len(group))).all()
+    assert len(told[-1][0]) == 2, "the longest of each group are left"
+    assert told[-1][1].donors.tolist() == [0, 1] and told[-1][1].shared.tolist() == [32, 32]
+
+
+@pytest.mark.parametrize("settings", (COMPANIES | PIECES).values(), ids=COMPANIES | PIECES)
+def test_it_writes_what_the_plain_operations_write(published: Decoder, settings: dict[str, int]) -> None:
+    """Log-probabilities of the tokens it drew, by a whole forward pass in bfloat16."""
+    for request, one in zip(groups(), written(published, groups(), **settings), strict=True):
+        ids = torch.tensor([[*request.prompt_ids, *one.token_ids]])
+        with torch.no_grad():
+            logits = published(ids)[0, len(request.prompt_ids) - 1 : -1].float()
+        expected = logits.log_softmax(-1).gather(-1, torch.tensor(one.token_ids).unsqueeze(-1)).squeeze(-1)
+        difference = (torch.tensor(one.logprobs) - expected).abs()
+        assert difference.mean() < 0.02 and difference.max() < 0.15
