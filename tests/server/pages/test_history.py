@@ -137,8 +137,8 @@ def test_a_reply_is_stopped_and_continued_where_it_was(server: Any) -> None:
 
 def test_answer_now_ends_the_thought(server: Any) -> None:
     """The caller's template opens every turn with a thought; the engine stands still until the answer is asked for. A
-    model with random weights may end a thought by itself in the milliseconds before it hears of that: about one in
-    thirty does, so that all of six would at odds of one to a thousand million."""
+    model with random weights may end a thought by itself in the milliseconds before it hears of that: of 120 one did,
+    so that all of six do less often than once in ten million times."""
     talk = make(server, model="caller", max_tokens=100, temperature=1.0)
     ended = []
     for _ in range(6):
