@@ -140,7 +140,7 @@ class Decoder(nn.Module):
         would cost the sampler and the learner their agreement (MiniMax-M1, section 3.2). `head` stands in for the
         weight where a model was quantised."""
         if self.head is not None:
-            return self.head(hidden).float()
+            return self.head(hidden.float())
         dtype = self.head_dtype or self.head_weight.dtype
         return F.linear(hidden.to(dtype), self.head_weight.to(dtype))
 

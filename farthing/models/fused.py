@@ -3,7 +3,8 @@
 A decoding step in plain PyTorch is some sixty small operations a layer, each a pass over memory and a few microseconds
 of dispatch. `native/single.cpp` has four that do the same: residual and norm, norm and rotation, the gate, attention
 over exact lengths with the write to the cache; and one that draws. `native/step.cpp` does a whole step of a dense
-model in bfloat16, which `step.py` calls. They are compiled once, in some ten seconds, into the user's cache.
+model in bfloat16, which `step.py` calls; `native/whole.cpp` multiplies numbers of 8 bits, which `whole.py` calls. They
+are compiled once, in some ten seconds, into the user's cache.
 
 Each of them stands beside its plain twin, and is used only where `pays` says so: on a CPU, without gradients, in
 float32 or bfloat16. `FARTHING_FUSED=0` turns all of them off.
@@ -22,11 +23,12 @@ from torch import Tensor
 
 from farthing.models.compiled import compiled
 
-SOURCES = tuple(Path(__file__).with_name("native") / name for name in ("single.cpp", "step.cpp"))
+SOURCES = tuple(Path(__file__).with_name("native") / name for name in ("single.cpp", "step.cpp", "whole.cpp"))
 HEAD_SIZES = frozenset({16, 32, 64, 80, 96, 128, 256})
 """Channels of a head that `native/attention.h` has a function for."""
 
-_LETTER = {torch.float32: "f", torch.bfloat16: "b"}
+LETTER = {torch.float32: "f", torch.bfloat16: "b"}
+"""Dtypes that there are functions for, and what these end with."""
 _P, _N, _F, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _ARGUMENTS = {
     "add_norm": (_P, _P, _P, _P, _P, _N, _N, _F, _INT),
@@ -43,6 +45,8 @@ _WITH_PAIRS = {
     "product": (_P, _N, _P, _P, _N, _INT),
 }
 """What is there only on processors with dot products of bfloat16 pairs."""
+_WITH_WHOLE = {"whole_f": (_P, _N, _P, _P, _N, _INT), "whole_b": (_P, _N, _P, _P, _N, _INT)}
+"""And what only on those with dot products of 8-bit numbers."""
 
 
 @cache
@@ -54,8 +58,9 @@ def library() -> ctypes.CDLL | None:
     for name, arguments in _ARGUMENTS.items():
         for variant in _VARIANTS.get(name, ("_f", "_b")):
             getattr(loaded, name + variant).argtypes = arguments
-    for name, arguments in _WITH_PAIRS.items() if hasattr(loaded, "product") else ():
-        getattr(loaded, name).argtypes = arguments
+    for name, arguments in (_WITH_PAIRS | _WITH_WHOLE).items():
+        if hasattr(loaded, name):
+            getattr(loaded, name).argtypes = arguments
     return loaded
 
 
@@ -64,8 +69,8 @@ def pays(tensor: Tensor, *dtypes: torch.dtype) -> bool:
     return (
         not torch.is_grad_enabled()
         and tensor.device.type == "cpu"
-        and tensor.dtype in _LETTER
-        and all(dtype in _LETTER for dtype in dtypes)
+        and tensor.dtype in LETTER
+        and all(dtype in LETTER for dtype in dtypes)
         and library() is not None
     )
 
@@ -85,7 +90,7 @@ def add_norm(
     total = x if change is None else torch.empty_like(x)
     out = total if gain is None else torch.empty_like(x, dtype=dtype)
     call(
-        f"add_norm_{_LETTER[x.dtype]}{_LETTER[dtype]}",
+        f"add_norm_{LETTER[x.dtype]}{LETTER[dtype]}",
         x.data_ptr(),
         None if change is None else change.data_ptr(),
         None if gain is None else gain.data_ptr(),
@@ -105,9 +110,9 @@ def norm_rotate(
     (None: not at all), then turned by tables [B or 1, T, D/2] in halves (arXiv 2104.09864, equation 34)."""
     rows, tokens, heads, size = x.shape
     out = torch.empty(x.shape, dtype=x.dtype)
-    letter = _LETTER[x.dtype if gains is None else gains[0].dtype]
+    letter = LETTER[x.dtype if gains is None else gains[0].dtype]
     call(
-        f"norm_rotate_{letter}{_LETTER[x.dtype]}",
+        f"norm_rotate_{letter}{LETTER[x.dtype]}",
         x.data_ptr(),
         x.stride(1) if tokens > 1 else x.stride(0),
         None if gains is None else gains[0].data_ptr(),
@@ -130,7 +135,7 @@ def gated(gate_up: Tensor) -> Tensor:
     gate_up = gate_up.contiguous()
     size = gate_up.shape[-1] // 2
     out = gate_up.new_empty(*gate_up.shape[:-1], size)
-    call(f"gated_{_LETTER[out.dtype]}", gate_up.data_ptr(), out.data_ptr(), out.numel() // size, size)
+    call(f"gated_{LETTER[out.dtype]}", gate_up.data_ptr(), out.data_ptr(), out.numel() // size, size)
     return out
 
 
@@ -150,7 +155,7 @@ def attend(
     rows, key_heads, size = len(lengths), keys.shape[1], keys.shape[2]
     out = torch.zeros(queries.shape, dtype=queries.dtype)
     call(
-        f"attend_{_LETTER[queries.dtype]}",
+        f"attend_{LETTER[queries.dtype]}",
         queries.data_ptr(),
         keys.data_ptr(),
         values.data_ptr(),
@@ -191,6 +196,11 @@ def draw(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
 def has_pairs() -> bool:
     """Whether products and whole steps are compiled: `Strips` and `Step` need this."""
     return hasattr(library(), "product")
+
+
+def has_whole() -> bool:
+    """Whether products of 8-bit numbers are compiled: `WholeStrips` needs this."""
+    return hasattr(library(), "whole_b")
 
 
 def call(name: str, *arguments: int | float | None) -> None:

@@ -6,14 +6,13 @@
 
 #pragma once
 
+#include "blocks.h"
 #include "numbers.h"
 
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 
 namespace {
-
-constexpr int ROWS = 6, STRIPS = 4;  // 24 sums, 4 pieces of weights and a pair of inputs: all but 3 of 32 registers
 
 struct Product {
     const bf16* strips;
@@ -51,17 +50,6 @@ inline void multiply(const bf16* x, int64_t stride, const bf16* const* strips, i
 
 inline void store(__m512 sum, bf16* out) {
     _mm256_storeu_si256((__m256i*)out, (__m256i)_mm512_cvtneps_pbh(sum));
-}
-
-// Calls work(first row, rows, first strip) for this thread's even share of all blocks, weights outermost.
-template <typename Work>
-inline void shared_out(int64_t rows, int64_t groups, int thread, int threads, Work work) {
-    int64_t blocks = (rows + ROWS - 1) / ROWS, units = blocks * groups;
-    int64_t end = units * (thread + 1) / threads;
-    for (int64_t unit = units * thread / threads; unit < end; unit++) {
-        int64_t block = unit % blocks, first = rows * block / blocks;
-        work(first, rows * (block + 1) / blocks - first, unit / blocks);
-    }
 }
 
 template <int R, int S>
