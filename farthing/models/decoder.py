@@ -10,6 +10,7 @@ Shapes: B rows, T tokens, C hidden_size, V vocab_size.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -181,3 +182,16 @@ def initialise(model: Decoder, seed: int) -> Decoder:
             is_residual = name.endswith(("o_proj.weight", "down_proj.weight", "experts.down_proj"))
             parameter.normal_(0.0, residual_std if is_residual else std, generator=generator)
     return model
+
+
+def twin(model: Decoder) -> Decoder:
+    """A copy that moves on its own, or not at all. Frozen weights, and what was made of them to compute with, are the
+    same tensors in both."""
+    same: list[object] = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    for module in model.modules():
+        same += [
+            part.view for part in vars(module).values() if isinstance(part, FusedLinears) and not part.learns
+        ]
+        if isinstance(module, Linear) and not module.weight.requires_grad:
+            same.append(module.view)
+    return copy.deepcopy(model, {id(part): part for part in same})

@@ -49,20 +49,14 @@ class Policy:
     def start(cls, context: Context, config: GrpoConfig) -> Policy:
         """The policy as the stage's newest checkpoint has it; without one, as the stage begins."""
         model, tokenizer = model_to_learn(context, config)
-        dtype = context.compute_dtype(config.dtype)
-        settings = optim_settings(config)
-        reference = None
-        if config.kl_coef > 0:
-            first, _ = model_to_learn(context, config)
-            unmoved = LocalLearner(first, settings, compute_dtype=dtype, temperature=config.temperature)
-            reference = Reference(unmoved, config.reference_every)
         learner = LocalLearner(
             model,
-            settings,
-            compute_dtype=dtype,
+            optim_settings(config),
+            compute_dtype=context.compute_dtype(config.dtype),
             microbatch_tokens=config.microbatch_tokens,
             temperature=config.temperature,
         )
+        reference = Reference.of(learner, config.reference_every) if config.kl_coef > 0 else None
         engine = Engine(model, tokenizer, max_running=config.prompts_per_step * config.samples_per_prompt)
         checkpoints = Checkpoints(context.directory / "checkpoints", config.keep_checkpoints)
         journal = Journal(context.directory / "scores.jsonl")

@@ -11,7 +11,7 @@ from torch import Tensor
 from farthing.data.sample import Sample
 from farthing.learner.local import LocalLearner
 from farthing.learner.optim import moving
-from farthing.models.decoder import Decoder
+from farthing.models.decoder import Decoder, twin
 
 PREFIX = "reference."
 
@@ -22,6 +22,18 @@ class Reference:
 
     learner: LocalLearner
     every: int
+
+    @classmethod
+    def of(cls, policy: LocalLearner, every: int) -> Reference:
+        """The policy as it is now. Beside an adapter it takes the memory of another adapter, and no more."""
+        learner = LocalLearner(
+            twin(policy.model),
+            policy.settings,
+            compute_dtype=policy.compute_dtype,
+            microbatch_tokens=policy.microbatch_tokens,
+            temperature=policy.temperature,
+        )
+        return cls(learner, every)
 
     def refer(self, samples: list[Sample]) -> list[Sample]:
         """The samples with the reference's log-probabilities."""

@@ -92,7 +92,13 @@ def test_the_largest_sums_are_exact() -> None:
 def test_rows_may_lie_apart_and_have_any_number_of_axes(dtype: torch.dtype) -> None:
     strips, matrix = both(numbers(32, 24))
     wide = numbers(4, 3, 48, seed=1).to(dtype)
-    for x in (wide[..., :24], wide[:, 1, 24:], wide.transpose(0, 1)[..., :24], wide[..., ::2], wide[:0, :, :24]):
+    for x in (
+        wide[..., :24],
+        wide[:, 1, 24:],
+        wide.transpose(0, 1)[..., :24],
+        wide[..., ::2],
+        wide[:0, :, :24],
+    ):
         assert torch.equal(strips(x), matrix(x)) and strips(x).shape == (*x.shape[:-1], 32)
     assert torch.equal(copy.deepcopy(strips)(wide[..., :24]), strips(wide[..., :24]))
 

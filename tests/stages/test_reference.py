@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from farthing.data.sample import Sample
 from farthing.learner.local import LocalLearner
 from farthing.learner.optim import OptimSettings
 from farthing.models.decoder import Decoder
+from farthing.models.lora import LoraConfig, adapt
 from farthing.stages.reference import Reference
 
 SAMPLES = [Sample([5, 6, 7, 8], 2, 1.0), Sample([9, 8, 7, 6, 5], 1, 1.0)]
@@ -39,6 +41,44 @@ def test_it_follows_only_when_it_is_time(fresh_model: Callable[[], Decoder]) -> 
     assert seen_by(reference) == expected
     moved(policy)
     assert seen_by(reference) == expected, "a copy, not the policy itself"
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_beside_an_adapter_it_holds_an_adapter(
+    fresh_model: Callable[[], Decoder], dtype: torch.dtype | None
+) -> None:
+    """Frozen weights and their compute copies are there once; the adapters are the reference's own."""
+    policy = LocalLearner(adapt(fresh_model(), LoraConfig(r=2)), OptimSettings(), compute_dtype=dtype)
+    reference = Reference.of(policy, every=0)
+    first = seen_by(reference)
+    assert first == policy.logprobs(SAMPLES)
+    mine, own = tensors(policy.model), tensors(reference.learner.model)
+    for name, tensor in mine.items():
+        assert (tensor.data_ptr() == own[name].data_ptr()) == (".adapter." not in name), name
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    policy.model.publish(dtype)
+    assert seen_by(reference) == first != policy.logprobs(SAMPLES)
+
+
+def tensors(model: Decoder) -> dict[str, torch.Tensor]:
+    """Parameters, and the compute copies of linear maps that are not joined."""
+    views = {
+        f"{name}.view": view
+        for name, m in model.named_modules()
+        if (view := getattr(m, "view", None)) is not None
+    }
+    return dict(model.named_parameters()) | views
+
+
+def test_a_whole_model_has_a_whole_reference(fresh_model: Callable[[], Decoder]) -> None:
+    policy = LocalLearner(fresh_model(), OptimSettings())
+    reference = Reference.of(policy, every=0)
+    first = seen_by(reference)
+    moved(policy.model)
+    assert seen_by(reference) == first != policy.logprobs(SAMPLES)
 
 
 def test_it_never_follows_at_0(fresh_model: Callable[[], Decoder]) -> None:
