@@ -198,8 +198,9 @@ class Engine:
         completions = []
         for sequence, by_stop in zip(ended, stopped.tolist()[::-1], strict=True):
             if sequence is not None:
-                self.runner.unseat(sequence, keep_slot=True)
-                if not self.scheduler.finish(sequence):
+                keeps = self.scheduler.keep_cold
+                self.runner.unseat(sequence, keep_slot=keeps)
+                if not self.scheduler.finish(sequence) and keeps:
                     self.runner.release(sequence)
                 completions.append((sequence, self._completion(sequence, "stop" if by_stop else "length")))
         if completions:

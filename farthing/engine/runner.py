@@ -13,51 +13,13 @@ import numpy as np
 import torch
 
 from farthing.engine.asked import ask, score_prompt, tell
+from farthing.engine.columns import NO_TOKEN, Columns
 from farthing.engine.sampler import Drawn, Filters, sample, uniforms
 from farthing.engine.scheduler import Chunk, Sequence
 from farthing.engine.slots import ROW_QUANTUM, DecodeAttend, PrefillAttend, Slots, ordering, padded_rows
 from farthing.models.attention import cached_shapes
 from farthing.models.decoder import Decoder
-from farthing.models.step import Alike
-
-NO_TOKEN = -1
-
-
-class Columns:
-    """One entry per slot: what decoding needs to know of a sequence."""
-
-    def __init__(self, num_slots: int, capacity: int, num_stops: int) -> None:
-        self.length = np.zeros(num_slots, np.int64)
-        self.last = np.zeros(num_slots, np.int64)
-        self.count = np.zeros(num_slots, np.int64)
-        self.limit = np.zeros(num_slots, np.int64)
-        self.room = np.zeros(num_slots, np.int64)
-        self.seed = np.zeros(num_slots, np.uint64)
-        self.temperature = np.ones(num_slots)
-        self.top_k = np.zeros(num_slots, np.int64)
-        self.top_p = np.ones(num_slots)
-        self.asks = np.zeros(num_slots, bool)
-        self.group = np.zeros(num_slots, np.int64)
-        self.shared = np.zeros(num_slots, np.int64)
-        self.stops = np.full((num_slots, num_stops), NO_TOKEN, np.int64)
-        self.tokens = np.zeros((num_slots, capacity), np.int64)
-        self.logprobs = np.zeros((num_slots, capacity), np.float32)
-        self.sampling_logprobs = np.zeros((num_slots, capacity), np.float32)
-
-    def grown(self, num_slots: int, capacity: int, num_stops: int) -> Columns:
-        """The same contents with room for more slots, more new tokens and more stop tokens."""
-        old_slots, old_capacity = self.tokens.shape
-        bigger = Columns(
-            max(num_slots, old_slots), max(capacity, old_capacity), max(num_stops, self.stops.shape[1])
-        )
-        for name, column in vars(self).items():
-            target = getattr(bigger, name)
-            target[tuple(slice(0, size) for size in column.shape)] = column
-        return bigger
-
-    def permute(self, sources: list[int], targets: list[int]) -> None:
-        for column in vars(self).values():
-            column[targets] = column[sources]
+from farthing.models.step import Alike, Rows
 
 
 class Runner:
@@ -70,14 +32,15 @@ class Runner:
         self.slot_of: dict[Sequence, int] = {}
         self.num_decoding = 0
         self._groups = 0
+        self._alike: Alike | None = None
 
     def seat(self, sequence: Sequence) -> None:
         """Give a sequence a slot and copy the prefix it shares from its donor."""
         params = sequence.request.params
         slot = self._free_slot()
         self.slots.reserve(padded_rows(len(self.seated)) + ROW_QUANTUM, sequence.num_known + 1)
-        self.columns = _fitting(
-            self.columns, len(self.seated), params.max_new_tokens, len(params.stop_token_ids)
+        self.columns = self.columns.fitting(
+            len(self.seated), params.max_new_tokens, len(params.stop_token_ids)
         )
         self.seated[slot], self.slot_of[sequence] = sequence, slot
         c = self.columns
@@ -86,6 +49,7 @@ class Runner:
         c.seed[slot] = np.uint64(params.seed & 0xFFFFFFFFFFFFFFFF)
         c.temperature[slot], c.top_k[slot], c.top_p[slot] = params.temperature, params.top_k, params.top_p
         c.asks[slot] = sequence.request.constraint is not None or params.top_logprobs > 0
+        c.is_plain[slot] = not c.asks[slot] and (params.temperature, params.top_k, params.top_p) == (1, 0, 1)
         c.stops[slot] = NO_TOKEN
         c.stops[slot, : len(params.stop_token_ids)] = params.stop_token_ids
         self._group([slot], 0)
@@ -96,6 +60,7 @@ class Runner:
     def _group(self, slots: list[int], num_tokens: int) -> None:
         """These slots hold the same first `num_tokens` tokens from now on, as far as whole quanta go."""
         self._groups += 1
+        self._alike = None
         self.columns.group[slots] = self._groups
         self.columns.shared[slots] = num_tokens // ROW_QUANTUM * ROW_QUANTUM
 
@@ -107,16 +72,21 @@ class Runner:
         return len(self.seated) - 1
 
     def unseat(self, sequence: Sequence, keep_slot: bool = False) -> None:
-        """Take a sequence out of decoding with everything it generated; its slot is freed or stays as a cold donor."""
+        """Take a sequence out of decoding with everything it generated; its slot is freed or stays what it is, for a
+        cold donor."""
         slot = self.slot_of[sequence]
         count = int(self.columns.count[slot])
         sequence.generated += self.columns.tokens[slot, :count].tolist()
         sequence.logprobs += self.columns.logprobs[slot, :count].tolist()
         sequence.sampling_logprobs += self.columns.sampling_logprobs[slot, :count].tolist()
         self.columns.count[slot] = 0
-        if slot < self.num_decoding:
-            self.num_decoding -= 1
-            self._exchange([slot, self.num_decoding], [self.num_decoding, slot])
+        last = self.num_decoding - 1
+        if slot <= last:
+            self.num_decoding, self._alike = last, None
+            if keep_slot:
+                self._exchange([slot, last], [last, slot])
+            elif slot < last:
+                self._take_over(slot, last)
         if not keep_slot:
             self.release(sequence)
 
@@ -126,10 +96,20 @@ class Runner:
         if not self.slot_of:
             self.slots.clear()
 
+    def _take_over(self, slot: int, source: int) -> None:
+        """The sequence in `source` moves to `slot`, whose own leaves and is not kept: half of an exchange."""
+        leaving, moving = self.seated[slot], self.seated[source]
+        assert leaving is not None and moving is not None
+        self.slots.copy_prefix(source, slot, int(self.columns.length[source]))
+        self.columns.permute([source], [slot])
+        self.seated[slot], self.seated[source] = moving, leaving
+        self.slot_of[moving], self.slot_of[leaving] = slot, source
+
     def _exchange(self, sources: list[int], targets: list[int]) -> None:
         """Move whole rows at once: storage, columns and who sits where."""
         if sources == targets:
             return
+        self._alike = None
         tokens = int(self.columns.length[sources].max(initial=0))
         self.slots.permute(sources, targets, tokens)
         self.columns.permute(sources, targets)
@@ -153,7 +133,7 @@ class Runner:
             slot = self.slot_of[sequence]
             if slot != self.num_decoding:
                 self._exchange([slot, self.num_decoding], [self.num_decoding, slot])
-            self.num_decoding += 1
+            self.num_decoding, self._alike = self.num_decoding + 1, None
         return [self.slot_of[sequence] for sequence in ready]
 
     def _prefill_alike(self, chunks: list[Chunk], start: int, end: int) -> list[Sequence]:
@@ -185,27 +165,40 @@ class Runner:
     @torch.no_grad()
     def decode(self) -> np.ndarray:
         """One token for every decoding row; returns their slots."""
-        num_rows = self.num_decoding
-        if not self.slots.are_read_exactly:
-            self._exchange(*ordering(self.columns.length[:num_rows] + 1))
-        lengths = self.columns.length[:num_rows].copy()
-        self._lengthen(int(lengths.max()) + 1)
-        hidden = self._states(self.columns.last[:num_rows], lengths, padded_rows(num_rows))
-        self.columns.length[:num_rows] += 1
+        num_rows, c = self.num_decoding, self.columns
         slots = np.arange(num_rows)
-        self._draw(self.model.logits(hidden)[:num_rows], slots)
+        if not self.slots.are_read_exactly:
+            self._exchange(*ordering(c.length[:num_rows] + 1))
+        self._lengthen(int(c.length[:num_rows].max()) + 1)
+        step = self.model.step if self.slots.keys.dtype == torch.bfloat16 else None
+        if step is not None and c.is_plain[:num_rows].all():
+            drawn = Drawn.from_model(
+                *step.draw(self._rows(), uniforms(c.seed[:num_rows], c.length[:num_rows] + 1))
+            )
+            c.length[:num_rows] += 1
+            self._note(drawn, slots)
+            return slots
+        logits = self._logits() if step is None else step.logits(self._rows())
+        c.length[:num_rows] += 1
+        self._draw(logits, slots)
         return slots
 
-    def _states(self, last: np.ndarray, lengths: np.ndarray, padded: int) -> torch.Tensor:
-        """Normalised states [padded, C] behind the tokens `last` at places `lengths` of the first slots."""
-        slots = self.slots
-        if self.model.step is not None and slots.keys.dtype == torch.bfloat16:
-            tokens, positions = torch.from_numpy(last), torch.from_numpy(lengths)
-            alike = Alike.of(self.columns.group[: len(last)], self.columns.shared[: len(last)])
-            return self.model.step(tokens, positions, alike, slots.keys, slots.values, padded)
-        ids, positions = torch.zeros(padded, 1, dtype=torch.int64), torch.zeros(padded, 1, dtype=torch.int64)
-        ids[: len(last), 0], positions[: len(last), 0] = torch.from_numpy(last), torch.from_numpy(lengths)
-        return self.model.hidden(ids, positions, DecodeAttend(slots, lengths))[:, 0]
+    def _rows(self) -> Rows:
+        """What decodes, as the compiled step reads it."""
+        c, n = self.columns, self.num_decoding
+        if self._alike is None:
+            self._alike = Alike.of(c.group[:n], c.shared[:n])
+        return Rows(c.last[:n], c.length[:n], self._alike, self.slots.keys, self.slots.values)
+
+    def _logits(self) -> torch.Tensor:
+        """The same by plain operations: float32 or wider [rows, V]."""
+        num_rows = self.num_decoding
+        lengths = self.columns.length[:num_rows].copy()
+        ids, positions = np.zeros((2, padded_rows(num_rows), 1), np.int64)
+        ids[:num_rows, 0], positions[:num_rows, 0] = self.columns.last[:num_rows], lengths
+        attend = DecodeAttend(self.slots, lengths)
+        hidden = self.model.hidden(torch.from_numpy(ids), torch.from_numpy(positions), attend)
+        return self.model.logits(hidden[:, 0])[:num_rows]
 
     def _lengthen(self, num_tokens: int) -> None:
         """Room for longer sequences: for those that are left alone, which in the end are few and long."""
@@ -227,7 +220,10 @@ class Runner:
         )
         if asking:
             tell(logits, drawn.token_ids, asking)
-        column = c.count[slots]
+        self._note(drawn, slots)
+
+    def _note(self, drawn: Drawn, slots: np.ndarray) -> None:
+        c, column = self.columns, self.columns.count[slots]
         c.last[slots] = c.tokens[slots, column] = drawn.token_ids.numpy()
         c.logprobs[slots, column] = drawn.logprobs.numpy()
         c.sampling_logprobs[slots, column] = drawn.sampling_logprobs.numpy()
@@ -239,13 +235,6 @@ class Runner:
         stopped = (self.columns.last[slots, None] == self.columns.stops[slots]).any(axis=1)
         ended = stopped | (self.columns.count[slots] >= self.columns.limit[slots])
         return slots[ended], stopped[ended]
-
-
-def _fitting(columns: Columns, num_slots: int, capacity: int, num_stops: int) -> Columns:
-    slots, tokens = columns.tokens.shape
-    if num_slots <= slots and capacity <= tokens and num_stops <= columns.stops.shape[1]:
-        return columns
-    return columns.grown(max(num_slots, 2 * slots), capacity, num_stops)
 
 
 def _padded(hidden: torch.Tensor) -> torch.Tensor:

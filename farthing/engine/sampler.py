@@ -58,6 +58,11 @@ class Drawn:
     logprobs: Tensor
     sampling_logprobs: Tensor
 
+    @classmethod
+    def from_model(cls, token_ids: Tensor, logprobs: Tensor) -> Drawn:
+        """Drawn from the raw model: one distribution serves as both."""
+        return cls(token_ids, logprobs, logprobs)
+
 
 def sample(
     logits_NV: Tensor, filters: Filters, uniform_N: np.ndarray, wanted_NV: Tensor | None = None
@@ -67,8 +72,7 @@ def sample(
     `wanted_NV`: logits to draw from instead, where requests have a say in them; `logprobs` stay the raw model's.
     """
     if filters.is_plain and wanted_NV is None and logits_NV.dtype == torch.float32 and fused.pays(logits_NV):
-        token_ids, logprobs = fused.draw(logits_NV, torch.from_numpy(uniform_N))
-        return Drawn(token_ids, logprobs, logprobs)
+        return Drawn.from_model(*fused.draw(logits_NV, torch.from_numpy(uniform_N)))
     raw_NV = torch.log_softmax(logits_NV.float(), dim=-1)
     base_NV = raw_NV if wanted_NV is None else torch.log_softmax(wanted_NV, dim=-1)
     shaped_NV = base_NV if filters.is_plain else _shape(base_NV, filters)
@@ -80,7 +84,7 @@ def sample(
         token_N1 = torch.where(greedy.unsqueeze(-1), base_NV.argmax(dim=-1, keepdim=True), token_N1)
     logprobs = raw_NV.gather(-1, token_N1).squeeze(-1)
     if filters.is_plain and wanted_NV is None:
-        return Drawn(token_N1.squeeze(-1), logprobs, logprobs)
+        return Drawn.from_model(token_N1.squeeze(-1), logprobs)
     drawn = shaped_NV.gather(-1, token_N1).squeeze(-1).masked_fill(greedy, 0.0)
     return Drawn(token_N1.squeeze(-1), logprobs, drawn)
 

@@ -39,8 +39,7 @@ _ARGUMENTS = {
 }
 _VARIANTS = {"add_norm": ("_ff", "_fb", "_bb"), "norm_rotate": ("_ff", "_fb", "_bb"), "draw": ("",)}
 _WITH_PAIRS = {
-    "decode_f": (_P, _P, _INT),
-    "decode_b": (_P, _P, _INT),
+    "decode": (_P, _P, _INT),
     "to_strips": (_P, _P, _N, _N, _INT),
     "product": (_P, _N, _P, _P, _N, _INT),
 }

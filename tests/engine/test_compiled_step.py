@@ -71,6 +71,14 @@ def test_company_changes_no_bit(published: Decoder, settings: dict[str, int]) ->
         assert (alone.token_ids, alone.logprobs) == (one.token_ids, one.logprobs), request.request_id
 
 
+def test_a_neighbour_with_wishes_changes_no_token(published: Decoder) -> None:
+    """Beside somebody who draws from another distribution, everybody is drawn outside the step."""
+    other = Request((3, 4, 5), SamplingParams(max_new_tokens=40, temperature=0.5, top_k=5, seed=1), "other")
+    for one, beside in zip(written(published, groups()), written(published, [*groups(), other]), strict=False):
+        assert one.token_ids == beside.token_ids
+        assert one.logprobs == pytest.approx(beside.logprobs, abs=1e-5)
+
+
 def test_a_group_reads_one_beginning(published: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the step is told: who reads whose, and how much; to the end, when others have left and rows have moved."""
     told: list[tuple[np.ndarray, Alike]] = []

@@ -21,7 +21,7 @@ from farthing.models.decoder import Decoder, initialise
 from farthing.models.int8 import quantise
 from farthing.models.lora import LoraConfig, adapt
 from farthing.models.packed import Strips, packed
-from farthing.models.step import Alike
+from farthing.models.step import Alike, Rows
 
 pytestmark = pytest.mark.skipif(
     not isinstance(packed(torch.zeros(16, 2, dtype=torch.bfloat16)), Strips),
@@ -52,13 +52,12 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def published(config: ModelConfig = CONFIG, parameters: torch.dtype = torch.float32) -> Decoder:
-    model = initialise(Decoder(config), 3).to(parameters)
+def published(config: ModelConfig = CONFIG) -> Decoder:
+    model = initialise(Decoder(config), 3)
     if config.attention_bias:
         for block in model.model.layers:
             for part in (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj):
                 part.bias.normal_(generator=torch.Generator().manual_seed(4))
-    # Parameters in the compute dtype are not copied, so only float32 ones have strips for every product.
     model.publish(torch.bfloat16)
     return model
 
@@ -72,12 +71,14 @@ def filled(config: ModelConfig, rows: int) -> Slots:
 
 
 def tokens_of(rows: int) -> Tensor:
-    return torch.arange(rows) * 7 % CONFIG.vocab_size
+    return torch.arange(rows) * 7 % 16
 
 
-def apart(rows: int) -> Alike:
-    """No row shares anything."""
-    return Alike.of(np.arange(rows), np.zeros(rows, np.int64))
+def rows_of(slots: Slots, lengths: Tensor = LENGTHS, alike: Alike | None = None) -> Rows:
+    """The first rows of the slots, which share nothing unless it is said."""
+    count = len(lengths)
+    apart = Alike.of(np.arange(count), np.zeros(count, np.int64))
+    return Rows(tokens_of(count).numpy(), lengths.numpy(), alike or apart, slots.keys, slots.values)
 
 
 @pytest.mark.parametrize("outputs", [16, 48, 64, 80, 208])
@@ -124,16 +125,16 @@ def test_a_step_is_what_the_plain_operations_compute(
     model, rows = published(config), len(LENGTHS)
     ours, theirs = filled(config, 16), filled(config, 16)
     assert model.step is not None
-    found = model.step(tokens_of(rows), LENGTHS, apart(rows), ours.keys, ours.values, 16)
+    found = model.step.logits(rows_of(ours))
     monkeypatch.setattr(fused, "library", lambda: None)
     plain = published(config)
     assert plain.step is None
     attend = DecodeAttend(theirs, LENGTHS.numpy())
     ids, positions = (F.pad(x, (0, 16 - rows)).unsqueeze(1) for x in (tokens_of(rows), LENGTHS))
-    expected = plain.hidden(ids, positions, attend)[:, 0]
-    torch.testing.assert_close(found[:rows].float(), expected[:rows].float(), atol=0.05, rtol=0.05)
-    assert (found[:rows].float() - expected[:rows].float()).abs().mean() < 0.005
-    assert not found[rows:].any(), "rows that nobody asked for"
+    expected = plain.logits(plain.hidden(ids, positions, attend)[:rows, 0])
+    assert found.shape == (rows, config.vocab_size) and found.dtype == expected.dtype == torch.float32
+    spread = expected.std()
+    assert (found - expected).abs().max() < 0.05 * spread and (found - expected).abs().mean() < 0.005 * spread
     for row, length in enumerate(LENGTHS.tolist()):
         for mine, other in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
             new = (mine[:, row, :, length].float(), other[:, row, :, length].float())
@@ -141,15 +142,46 @@ def test_a_step_is_what_the_plain_operations_compute(
             assert torch.equal(mine[:, row, :, length + 1 :], other[:, row, :, length + 1 :])
 
 
+@pytest.mark.parametrize("vocabulary", [16, 33, 61, 66, 131])
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 9])
+def test_the_head_is_computed_in_float32(vocabulary: int, rows: int) -> None:
+    """One and the same states whatever the head: that of many tokens agrees with any that reads part of it."""
+    model = published(replace(CONFIG, vocab_size=vocabulary, tie_word_embeddings=False, num_hidden_layers=1))
+    assert model.step is not None and model.lm_head is not None
+    lengths = LENGTHS[:rows] % 16
+    head, states = model.lm_head.weight, []
+    # A head that is one in one channel reads the states channel by channel.
+    for channel in range(CONFIG.hidden_size):
+        head.zero_()[:, channel] = 1.0
+        states.append(model.step.logits(rows_of(filled(CONFIG, rows), lengths))[:, -1])
+    states_BC = torch.stack(states, dim=1)
+    assert torch.equal(states_BC, states_BC.bfloat16().float()), "rounded like all that passes between layers"
+    head.copy_(numbers(*head.shape, seed=8))
+    found = model.step.logits(rows_of(filled(CONFIG, rows), lengths))
+    torch.testing.assert_close(found, (states_BC.double() @ head.double().T).float(), atol=1e-5, rtol=1e-5)
+
+
+def test_it_draws_what_its_logits_say() -> None:
+    model = published()
+    assert model.step is not None
+    uniform_B = np.linspace(0.0, 0.999, len(LENGTHS))
+    slots, same = filled(CONFIG, len(LENGTHS)), filled(CONFIG, len(LENGTHS))
+    tokens_B, logprobs_B = model.step.draw(rows_of(slots), uniform_B)
+    expected = fused.draw(model.step.logits(rows_of(same)), torch.from_numpy(uniform_B))
+    assert torch.equal(tokens_B, expected[0]) and torch.equal(logprobs_B, expected[1])
+    assert len(set(tokens_B.tolist())) > 3
+
+
 def test_a_row_is_the_same_alone() -> None:
     model, rows = published(), len(LENGTHS)
     assert model.step is not None
-    slots = filled(CONFIG, rows)
-    together = model.step(tokens_of(rows), LENGTHS, apart(rows), slots.keys, slots.values, rows)
+    together = model.step.logits(rows_of(filled(CONFIG, rows)))
     for row in range(rows):
         one, own = slice(row, row + 1), filled(CONFIG, rows)
+        place = rows_of(own)
         keys, values = own.keys[:, one].contiguous(), own.values[:, one].contiguous()
-        alone = model.step(tokens_of(rows)[one], LENGTHS[one], apart(1), keys, values, 1)
+        only = Alike.of(np.zeros(1, np.int64), np.zeros(1, np.int64))
+        alone = model.step.logits(Rows(place.tokens[one], place.lengths[one], only, keys, values))
         assert torch.equal(alone[0], together[row])
 
 
@@ -170,21 +202,35 @@ def test_what_rows_have_in_common_is_read_once(own: str) -> None:
             other[:, row, :, :common] = other[:, donor, :, :common]
             if own == "garbage" and donor != row:
                 store[:, row, :, :common] = float("nan")
-    found = model.step(tokens_of(rows), lengths, alike, slots.keys, slots.values, rows)
-    expected = model.step(tokens_of(rows), lengths, apart(rows), plain.keys, plain.values, rows)
-    assert torch.equal(found, expected)
+    found = model.step.logits(rows_of(slots, lengths, alike))
+    assert torch.equal(found, model.step.logits(rows_of(plain, lengths)))
+
+
+def test_there_is_a_table_for_as_long_as_the_slots_are() -> None:
+    model = published()
+    assert model.step is not None
+    before = model.step.logits(rows_of(filled(CONFIG, 2), LENGTHS[2:4]))
+    longer = Slots(cached_shapes(CONFIG), CONFIG.num_hidden_layers, torch.bfloat16)
+    longer.reserve(2, 300)
+    for store, short in ((longer.keys, filled(CONFIG, 2).keys), (longer.values, filled(CONFIG, 2).values)):
+        store.zero_()[:, :, :, :64] = short
+    assert torch.equal(before, model.step.logits(rows_of(longer, LENGTHS[2:4])))
+    far = torch.tensor([299, 250])
+    found = model.step.logits(rows_of(longer, far))
+    attend = DecodeAttend(longer, far.numpy())
+    expected = model.logits(model.hidden(tokens_of(2).unsqueeze(1), far.unsqueeze(1), attend)[:, 0])
+    assert (found - expected).abs().max() < 0.05 * expected.std()
 
 
 def test_it_follows_the_weights() -> None:
     model = published()
-    slots = filled(CONFIG, 2)
-    lengths, tokens = LENGTHS[:2], tokens_of(2)
+    rows = rows_of(filled(CONFIG, 2), LENGTHS[:2])
     assert model.step is not None
-    before = model.step(tokens, lengths, apart(2), slots.keys, slots.values, 2)
+    before = model.step.logits(rows)
     model.model.layers[1].mlp.down_proj.weight.mul_(1.5)
     model.publish(torch.bfloat16)
     assert model.step is not None
-    assert not torch.equal(before, model.step(tokens, lengths, apart(2), slots.keys, slots.values, 2))
+    assert not torch.equal(before, model.step.logits(rows))
 
 
 def test_a_copy_of_a_model_has_no_step_before_it_is_published() -> None:
@@ -205,6 +251,13 @@ def test_whatever_is_not_plainly_dense_has_no_step() -> None:
     quantised = quantise(initialise(Decoder(CONFIG), 3))
     quantised.publish(torch.bfloat16)
     assert quantised.step is None, "8 bits"
+    rounded = initialise(Decoder(CONFIG), 3)
+    rounded.head_dtype = torch.bfloat16
+    rounded.publish(torch.bfloat16)
+    assert rounded.step is None, "another head"
+    narrow = initialise(Decoder(CONFIG), 3).bfloat16()
+    narrow.publish(torch.bfloat16)
+    assert narrow.step is None, "parameters that are multiplied as they are"
     assert published(replace(CONFIG, intermediate_size=100)).step is None, "half a strip"
     mla = MLAConfig(kv_lora_rank=12, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
     assert published(replace(CONFIG, qk_norm=False, mla=mla)).step is None, "latents"

@@ -81,6 +81,28 @@ inline Lanes load(const bf16* x) {
     return (Lanes)(__builtin_convertvector(halves, Bits) << 16);
 }
 
+// Sums over the lanes of 16 vectors at once: lane i of the result is the sum of rows[i].
+#define FOLD(WIDTH, ...)                                                                   \
+    for (int i = 0; i < WIDTH; i++) {                                                      \
+        Lanes a = rows[i], b = rows[i + WIDTH];                                            \
+        rows[i] = __builtin_shufflevector(a, b, __VA_ARGS__)
+inline Lanes lane_sums(Lanes* rows) {
+    FOLD(8, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+        __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    }
+    FOLD(4, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+        __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    }
+    FOLD(2, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+        __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+    FOLD(1, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+        __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+    }
+    return rows[0];
+}
+#undef FOLD
+
 inline float inverse_length(const float* x, int64_t size, float eps) {
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)

@@ -5,7 +5,7 @@
 // nor on the thread that computes it.
 
 #include "attention.h"
-#include "numbers.h"
+#include "head.h"
 
 namespace {
 
@@ -102,32 +102,15 @@ STREAM(bb, bf16, bf16)
 COMPUTE(f, float)
 COMPUTE(b, bf16)
 
-// One token a row by inverting the cumulative distribution at `uniform`, and its log-probability.
+// One token a row, see draw_row.
 void draw(const float* logits, const double* uniform, int64_t* tokens, float* logprobs, int64_t rows, int64_t size,
           int threads) {
 #pragma omp parallel num_threads(threads) if (rows * size > 8192)
     {
         std::vector<float> mass(size);
 #pragma omp for
-        for (int64_t n = 0; n < rows; n++) {
-            const float* x = logits + n * size;
-            float most = x[0];
-            double sum = 0.0;
-#pragma omp simd reduction(max : most)
-            for (int64_t i = 0; i < size; i++) most = std::max(most, x[i]);
-#pragma omp simd
-            for (int64_t i = 0; i < size; i++) mass[i] = exponential(x[i] - most);
-#pragma omp simd reduction(+ : sum)
-            for (int64_t i = 0; i < size; i++) sum += mass[i];
-            double threshold = uniform[n] * sum, below = 0.0;
-            int64_t token = 0;
-            for (; token < size - 1; token++) {
-                below += mass[token];
-                if (below > threshold) break;
-            }
-            tokens[n] = token;
-            logprobs[n] = x[token] - most - static_cast<float>(std::log(sum));
-        }
+        for (int64_t n = 0; n < rows; n++)
+            draw_row(logits + n * size, uniform[n], size, mass.data(), tokens[n], logprobs[n]);
     }
 }
 }

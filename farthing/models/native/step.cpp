@@ -1,4 +1,4 @@
-// A whole decoding step of a dense model in bfloat16: from one token a row to the normalised states behind the last layer.
+// A whole decoding step of a dense model in bfloat16: from one token a row to the logits of the next, or to itself.
 //
 // The threads go through the layers together and wait for each other after every phase: rows are shared out in the
 // phases between products, blocks of rows and outputs in the products, key heads of rows in attention. `step.py` says
@@ -12,18 +12,19 @@
 #include <memory>
 
 #include "attention.h"
+#include "head.h"
 
 namespace {
 
 struct Layer {
-    const void *input_gain, *post_gain, *q_gain, *k_gain;
+    const float *input_gain, *post_gain, *q_gain, *k_gain;
     Product qkv, out, gate_up, down;
 };
 
 struct Model {
     const Layer* layers;
-    const void *embedding, *gain;
-    int64_t num_layers, hidden, queries, keys, size, intermediate;
+    const float *embedding, *gain, *head;
+    int64_t num_layers, hidden, queries, keys, size, intermediate, vocabulary;
     float eps, scale;
 };
 
@@ -32,17 +33,19 @@ struct Batch {
     const bf16 *cos, *sin;
     bf16 *keys, *values;
     int64_t rows, room, layer_stride;
-    bf16* out;
+    float* logits;
+    const double* uniform;
+    int64_t* drawn;
+    float* logprobs;
 };
 
 // Rows of everything that passes from one phase to the next; each is written before it is read.
-template <typename R>
 struct Between {
-    std::unique_ptr<R[]> stream;
+    std::unique_ptr<float[]> stream;
     std::unique_ptr<bf16[]> normed, qkv, read, gated, change;
 
     Between(const Model& m, int64_t rows)
-        : stream(new R[rows * m.hidden]), normed(new bf16[rows * m.hidden]),
+        : stream(new float[rows * m.hidden]), normed(new bf16[rows * m.hidden]),
           qkv(new bf16[rows * (m.queries + 2 * m.keys) * m.size]), read(new bf16[rows * m.queries * m.size]),
           gated(new bf16[rows * m.intermediate]), change(new bf16[rows * m.hidden]) {}
 };
@@ -52,42 +55,52 @@ inline int64_t place(const Model& m, const Batch& batch, int64_t layer, int64_t 
 }
 
 // One key head of one row: turned, written to its slot, and read by its queries.
-template <typename R>
 void attend_head(const Model& m, const Layer& layer, const Batch& batch, int64_t index, int64_t n, int64_t h, bf16* qkv,
                  bf16* read, ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
     int64_t size = m.size, group = m.queries / m.keys, at = batch.lengths[n];
     int64_t own = place(m, batch, index, n, h), donor = place(m, batch, index, batch.donors[n], h);
     bf16 *row = qkv + n * (m.queries + 2 * m.keys) * size, *q = row + h * group * size;
     bf16 *keys = batch.keys + own, *values = batch.values + own;
-    const bf16 *cos = batch.cos + n * size / 2, *sin = batch.sin + n * size / 2;
+    const bf16 *cos = batch.cos + at * size / 2, *sin = batch.sin + at * size / 2;
     float* head = scratch.read.data();
     for (int64_t g = 0; g < group; g++)
-        norm_rotate_head(q + g * size, static_cast<const R*>(layer.q_gain), cos, sin, q + g * size, size, m.eps, head);
-    norm_rotate_head(row + (m.queries + h) * size, static_cast<const R*>(layer.k_gain), cos, sin, keys + at * size, size,
-                     m.eps, head);
+        norm_rotate_head(q + g * size, layer.q_gain, cos, sin, q + g * size, size, m.eps, head);
+    norm_rotate_head(row + (m.queries + h) * size, layer.k_gain, cos, sin, keys + at * size, size, m.eps, head);
     std::memcpy(values + at * size, row + (m.queries + m.keys + h) * size, size * sizeof(bf16));
     Cache<bf16> cache{keys, values, batch.keys + donor, batch.values + donor, batch.shared[n], at + 1};
     read_group(group, q, cache, read + (n * m.queries + h * group) * size, m.scale, scratch);
 }
 
 // The stream takes in a change, or begins as the tokens' embeddings, and its norm becomes what is computed next.
-template <typename R>
-void renew(const Model& m, const Batch& batch, const R* gain, const bf16* change, R* stream, bf16* out) {
+void renew(const Model& m, const Batch& batch, const float* gain, const bf16* change, float* stream, bf16* out) {
     std::vector<float> row(m.hidden);
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < batch.rows; n++) {
-        R* x = stream + n * m.hidden;
+        float* x = stream + n * m.hidden;
         const bf16* change_n = change ? change + n * m.hidden : nullptr;
         if (!change)
-            std::memcpy(x, static_cast<const R*>(m.embedding) + batch.tokens[n] * m.hidden, m.hidden * sizeof(R));
+            std::memcpy(x, m.embedding + batch.tokens[n] * m.hidden, m.hidden * sizeof(float));
         add_norm_row(x, change_n, gain, x, out + n * m.hidden, m.hidden, m.eps, row.data());
     }
 }
 
-template <typename R>
-void share(const Model& m, const Batch& batch, Between<R>& between, int thread, int threads) {
+// Logits of the normalised states, which take the stream's place in float32, and what is drawn from them.
+void finish(const Model& m, const Batch& batch, const bf16* normed, float* stream, int thread, int threads) {
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < batch.rows * m.hidden; i++) stream[i] = wide(normed[i]);
+    multiply_wide(stream, m.head, m.hidden, m.vocabulary, batch.logits, batch.rows, thread, threads);
+    if (!batch.uniform) return;
+    std::vector<float> mass(m.vocabulary);
+#pragma omp barrier
+#pragma omp for schedule(static)
+    for (int64_t n = 0; n < batch.rows; n++)
+        draw_row(batch.logits + n * m.vocabulary, batch.uniform[n], m.vocabulary, mass.data(), batch.drawn[n],
+                 batch.logprobs[n]);
+}
+
+void share(const Model& m, const Batch& batch, Between& between, int thread, int threads) {
     int64_t rows = batch.rows, hidden = m.hidden, width = (m.queries + 2 * m.keys) * m.size;
-    R* stream = between.stream.get();
+    float* stream = between.stream.get();
     bf16 *normed = between.normed.get(), *qkv = between.qkv.get(), *read = between.read.get();
     bf16 *gated = between.gated.get(), *change = between.change.get();
     ReadGroup<bf16> read_group = reader<bf16>(m.size);
@@ -95,37 +108,33 @@ void share(const Model& m, const Batch& batch, Between<R>& between, int thread, 
     int chunk = std::max<int64_t>(1, std::min<int64_t>(4, rows * m.keys / (4 * threads)));
     for (int64_t index = 0; index < m.num_layers; index++) {
         const Layer& layer = m.layers[index];
-        renew(m, batch, static_cast<const R*>(layer.input_gain), index ? change : nullptr, stream, normed);
+        renew(m, batch, layer.input_gain, index ? change : nullptr, stream, normed);
         multiply(normed, hidden, layer.qkv, qkv, width, rows, thread, threads);
 #pragma omp barrier
 #pragma omp for schedule(dynamic, chunk)
         for (int64_t job = 0; job < rows * m.keys; job++)
-            attend_head<R>(m, layer, batch, index, batch.order[job / m.keys], job % m.keys, qkv, read, read_group, scratch);
+            attend_head(m, layer, batch, index, batch.order[job / m.keys], job % m.keys, qkv, read, read_group, scratch);
         multiply(read, m.queries * m.size, layer.out, change, hidden, rows, thread, threads);
 #pragma omp barrier
-        renew(m, batch, static_cast<const R*>(layer.post_gain), change, stream, normed);
+        renew(m, batch, layer.post_gain, change, stream, normed);
         multiply_gated(normed, hidden, layer.gate_up, gated, m.intermediate, rows, thread, threads);
 #pragma omp barrier
         multiply(gated, m.intermediate, layer.down, change, hidden, rows, thread, threads);
 #pragma omp barrier
     }
-    renew(m, batch, static_cast<const R*>(m.gain), change, stream, batch.out);
-}
-
-template <typename R>
-void decode(const Model& model, const Batch& batch, int threads) {
-    Between<R> between(model, batch.rows);
-#pragma omp parallel num_threads(threads)
-    share(model, batch, between, omp_get_thread_num(), omp_get_num_threads());
+    renew(m, batch, m.gain, change, stream, normed);
+    finish(m, batch, normed, stream, thread, threads);
 }
 
 }  // namespace
 
 extern "C" {
 
-void decode_f(const Model* model, const Batch* batch, int threads) { decode<float>(*model, *batch, threads); }
-
-void decode_b(const Model* model, const Batch* batch, int threads) { decode<bf16>(*model, *batch, threads); }
+void decode(const Model* model, const Batch* batch, int threads) {
+    Between between(*model, batch->rows);
+#pragma omp parallel num_threads(threads)
+    share(*model, *batch, between, omp_get_thread_num(), omp_get_num_threads());
+}
 
 // Weights [outputs, inputs] into strips, see product.h.
 void to_strips(const bf16* weight, bf16* strips, int64_t inputs, int64_t outputs, int threads) {

@@ -1,0 +1,52 @@
+"""What decoding needs to know of every sequence, as columns over the slots: no Python work grows with the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+NO_TOKEN = -1
+
+
+class Columns:
+    """One entry per slot: what decoding needs to know of a sequence."""
+
+    def __init__(self, num_slots: int, capacity: int, num_stops: int) -> None:
+        self.length = np.zeros(num_slots, np.int64)
+        self.last = np.zeros(num_slots, np.int64)
+        self.count = np.zeros(num_slots, np.int64)
+        self.limit = np.zeros(num_slots, np.int64)
+        self.room = np.zeros(num_slots, np.int64)
+        self.seed = np.zeros(num_slots, np.uint64)
+        self.temperature = np.ones(num_slots)
+        self.top_k = np.zeros(num_slots, np.int64)
+        self.top_p = np.ones(num_slots)
+        self.asks = np.zeros(num_slots, bool)
+        self.is_plain = np.ones(num_slots, bool)
+        self.group = np.zeros(num_slots, np.int64)
+        self.shared = np.zeros(num_slots, np.int64)
+        self.stops = np.full((num_slots, num_stops), NO_TOKEN, np.int64)
+        self.tokens = np.zeros((num_slots, capacity), np.int64)
+        self.logprobs = np.zeros((num_slots, capacity), np.float32)
+        self.sampling_logprobs = np.zeros((num_slots, capacity), np.float32)
+
+    def fitting(self, num_slots: int, capacity: int, num_stops: int) -> Columns:
+        """These columns where they have room for as many slots, new tokens and stop tokens, else larger ones."""
+        slots, tokens = self.tokens.shape
+        if num_slots <= slots and capacity <= tokens and num_stops <= self.stops.shape[1]:
+            return self
+        return self._grown(max(num_slots, 2 * slots), capacity, num_stops)
+
+    def _grown(self, num_slots: int, capacity: int, num_stops: int) -> Columns:
+        old_slots, old_capacity = self.tokens.shape
+        bigger = Columns(
+            max(num_slots, old_slots), max(capacity, old_capacity), max(num_stops, self.stops.shape[1])
+        )
+        for name, column in vars(self).items():
+            target = getattr(bigger, name)
+            target[tuple(slice(0, size) for size in column.shape)] = column
+        return bigger
+
+    def permute(self, sources: list[int], targets: list[int]) -> None:
+        """Slot targets[i] takes over what slot sources[i] says."""
+        for column in vars(self).values():
+            column[targets] = column[sources]

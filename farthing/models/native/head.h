@@ -1,0 +1,77 @@
+// The end of a decoding step: logits in float32, and the token that is drawn from them.
+
+#pragma once
+
+#include "numbers.h"
+
+namespace {
+
+// One token by inverting the cumulative distribution at `uniform` in [0, 1), and its log-probability. `mass` is scratch
+// of `size`.
+inline void draw_row(const float* logits, double uniform, int64_t size, float* mass, int64_t& token, float& logprob) {
+    float most = logits[0];
+    double sum = 0.0;
+#pragma omp simd reduction(max : most)
+    for (int64_t i = 0; i < size; i++) most = std::max(most, logits[i]);
+#pragma omp simd
+    for (int64_t i = 0; i < size; i++) mass[i] = exponential(logits[i] - most);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < size; i++) sum += mass[i];
+    double threshold = uniform * sum, below = 0.0;
+    for (token = 0; token < size - 1; token++) {
+        below += mass[token];
+        if (below > threshold) break;
+    }
+    logprob = logits[token] - most - static_cast<float>(std::log(sum));
+}
+
+constexpr int SIDE = 4, WIDE = 16;  // SIDE rows and SIDE outputs have 16 sums; WIDE outputs are read per block of rows
+
+// out [R, count] = x [R, inputs] W^T for up to SIDE outputs from the first on: sums over lanes, added up at the end.
+template <int R>
+inline void wide_block(const float* x, const float* weight, int64_t inputs, int64_t count, float* out, int64_t stride) {
+    const float* rows[SIDE];
+    for (int s = 0; s < SIDE; s++) rows[s] = weight + std::min<int64_t>(s, count - 1) * inputs;
+    Lanes sums[SIDE * SIDE] = {};
+    for (int64_t i = 0; i < inputs; i += LANES) {
+        Lanes weights[SIDE];
+#pragma GCC unroll 4
+        for (int s = 0; s < SIDE; s++) weights[s] = load(rows[s] + i);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            Lanes x_r = load(x + r * inputs + i);
+#pragma GCC unroll 4
+            for (int s = 0; s < SIDE; s++) sums[r * SIDE + s] += x_r * weights[s];
+        }
+    }
+    Lanes found = lane_sums(sums);
+    for (int r = 0; r < R; r++)
+        std::memcpy(out + r * stride, reinterpret_cast<const float*>(&found) + r * SIDE, count * sizeof(float));
+}
+
+inline void wide_rows(int64_t rows, const float* x, const float* weight, int64_t inputs, int64_t count, float* out,
+                      int64_t stride) {
+    switch (rows) {
+        case 1: return wide_block<1>(x, weight, inputs, count, out, stride);
+        case 2: return wide_block<2>(x, weight, inputs, count, out, stride);
+        case 3: return wide_block<3>(x, weight, inputs, count, out, stride);
+        case 4: return wide_block<4>(x, weight, inputs, count, out, stride);
+    }
+}
+
+// This thread's share of out [rows, outputs] = x [rows, inputs] W^T in float32; inputs in whole lanes. Every sum is taken
+// in one order, whatever stands beside it.
+inline void multiply_wide(const float* x, const float* weight, int64_t inputs, int64_t outputs, float* out, int64_t rows,
+                          int thread, int threads) {
+    int64_t blocks = (rows + SIDE - 1) / SIDE, units = blocks * ((outputs + WIDE - 1) / WIDE);
+    int64_t end = units * (thread + 1) / threads;
+    for (int64_t unit = units * thread / threads; unit < end; unit++) {
+        int64_t block = unit % blocks, first = rows * block / blocks, count = rows * (block + 1) / blocks - first;
+        int64_t last = std::min((unit / blocks + 1) * WIDE, outputs);
+        for (int64_t o = unit / blocks * WIDE; o < last; o += SIDE)
+            wide_rows(count, x + first * inputs, weight + o * inputs, inputs, std::min<int64_t>(SIDE, last - o),
+                      out + first * outputs + o, outputs);
+    }
+}
+
+}  // namespace
