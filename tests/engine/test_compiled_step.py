@@ -74,7 +74,9 @@ def test_company_changes_no_bit(published: Decoder, settings: dict[str, int]) ->
 def test_a_neighbour_with_wishes_changes_no_token(published: Decoder) -> None:
     """Beside somebody who draws from another distribution, everybody is drawn outside the step."""
     other = Request((3, 4, 5), SamplingParams(max_new_tokens=40, temperature=0.5, top_k=5, seed=1), "other")
-    for one, beside in zip(written(published, groups()), written(published, [*groups(), other]), strict=False):
+    for one, beside in zip(
+        written(published, groups()), written(published, [*groups(), other]), strict=False
+    ):
         assert one.token_ids == beside.token_ids
         assert one.logprobs == pytest.approx(beside.logprobs, abs=1e-5)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -26,12 +25,16 @@ _HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+_OPENING = b": ok\n\n"
 _COMMENT = b": keep-alive\n\n"
 
 
 class EventStream:
     """The ASGI response of a stream of `frames`, each one or more whole events. `close` is called at its end, however
-    it ends, even if nothing of it could be sent."""
+    it ends, even if nothing of it could be sent.
+
+    Frames that come without a wait between them go out together: what a client costs goes by how often it is written
+    to."""
 
     def __init__(
         self,
@@ -42,7 +45,8 @@ class EventStream:
     ) -> None:
         self._frames, self._close, self._keepalive = frames, close, keepalive_seconds
         self._headers = _HEADERS | dict(headers or {})
-        self._last_sent = time.monotonic()
+        self._waiting, self._over = _OPENING, False
+        self._news = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -53,39 +57,47 @@ class EventStream:
     async def _run(self, receive: Receive, send: Send) -> None:
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
-        await self._send(send, b": ok\n\n")
+        self._news.set()
+        reading = asyncio.ensure_future(self._read())
         writing = asyncio.ensure_future(self._write(send))
         watching = asyncio.ensure_future(_left(receive))
-        waking = asyncio.ensure_future(self._keep_alive(send))
         try:
             await asyncio.wait([writing, watching], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancelled(writing, watching, waking)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await _cancelled(reading, writing, watching)
 
-    async def _write(self, send: Send) -> None:
+    async def _read(self) -> None:
+        """The frames, to their end; whatever goes wrong becomes an event."""
         try:
             async for data in self._frames:
-                await self._send(send, data)
+                self._add(data)
         except ApiError as error:
-            await self._send(send, frame(error.envelope()))
-        except OSError:
-            log.debug("the client's socket was closed")
+            self._add(frame(error.envelope()))
         except Exception:  # whatever it is, the client hears of it, and the log has the traceback
             log.exception("a stream failed")
-            await self._send(send, frame(ApiError(500, "internal error", "internal_error").envelope()))
+            self._add(frame(ApiError(500, "internal error", "internal_error").envelope()))
+        self._over = True
+        self._news.set()
 
-    async def _keep_alive(self, send: Send) -> None:
-        while True:
-            quiet = time.monotonic() - self._last_sent
-            if quiet >= self._keepalive:
-                await self._send(send, _COMMENT)
-                quiet = 0.0
-            await asyncio.sleep(self._keepalive - quiet)
+    def _add(self, data: bytes) -> None:
+        self._waiting += data
+        self._news.set()
 
-    async def _send(self, send: Send, data: bytes) -> None:
-        self._last_sent = time.monotonic()
-        await send({"type": "http.response.body", "body": data, "more_body": True})
+    async def _write(self, send: Send) -> None:
+        """What has come, as soon as the client takes it; a comment where nothing has come for long."""
+        over = False
+        try:
+            while not over:
+                try:
+                    async with asyncio.timeout(self._keepalive):
+                        await self._news.wait()
+                except TimeoutError:
+                    self._waiting = self._waiting or _COMMENT
+                self._news.clear()
+                data, over, self._waiting = self._waiting, self._over, b""
+                await send({"type": "http.response.body", "body": data, "more_body": not over})
+        except OSError:
+            log.debug("the client's socket was closed")
 
 
 async def _left(receive: Receive) -> None:
