@@ -39,7 +39,8 @@ _ARGUMENTS = {
 }
 _VARIANTS = {"add_norm": ("_ff", "_fb", "_bb"), "norm_rotate": ("_ff", "_fb", "_bb"), "draw": ("",)}
 _WITH_PAIRS = {
-    "decode": (_P, _P, _INT),
+    "decode_pairs": (_P, _P, _INT),
+    "decode_whole": (_P, _P, _INT),
     "to_strips": (_P, _P, _N, _N, _INT),
     "product": (_P, _N, _P, _P, _N, _INT),
 }

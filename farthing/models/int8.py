@@ -6,24 +6,12 @@ Norms and the embedding keep their own precision.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from farthing.errors import CheckpointError
 from farthing.models.decoder import Decoder
 from farthing.models.layers import FusedLinears, Linear
-from farthing.models.whole import rounded
-
-
-class Int8Linear(nn.Module):
-    """Stands in for a `Linear` or for several of one input; nothing in it is trained."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.product = rounded(weight, bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., I] -> [..., O] in the dtype of x."""
-        return self.product(x)
+from farthing.models.whole import Int8Linear
 
 
 def quantise(model: Decoder) -> Decoder:

@@ -1,8 +1,9 @@
 """A whole decoding step in one call: what `Decoder.hidden` and `Decoder.logits` compute for one new token a row, and
 the draw from them, for dense models that compute in bfloat16, on processors that `native/step.cpp` is written for.
 
-The numbers are those of the plain operations up to the order in which a product is summed, and every row's depend on
-that row alone. `Step.of` is None for whatever is not a plain dense model: experts, latents, adapters, 8 bits.
+The numbers are those of the plain operations up to the order in which a product is summed, with weights of 8 bits to
+the last bit, and every row's depend on that row alone. `Step.of` is None for whatever is not a plain dense model:
+experts, latents, adapters.
 The decoder makes its step whenever it is published, so nothing here can name its class: `model` is a `Decoder`.
 
 Shapes: B rows, V vocab_size, L layers, S slots, K key heads, D head_dim.
@@ -23,20 +24,22 @@ from farthing.models.attention import Attention
 from farthing.models.layers import MLP, FusedLinears, Linear
 from farthing.models.packed import STRIP, Product, Strips
 from farthing.models.rope import rotary_tables
+from farthing.models.whole import Int8Linear, Whole, WholeStrips
 
 _P, _N, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_Parts = tuple[Tensor | Product | Whole | None, ...]
 
 
 class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((name, _P) for name in ("input_gain", "post_gain", "q_gain", "k_gain")),
-        *((name, Product) for name in ("qkv", "out", "gate_up", "down")),
+    _fields_ = tuple(
+        (name, _P)
+        for name in ("input_gain", "post_gain", "q_gain", "k_gain", "qkv", "out", "gate_up", "down")
     )
 
 
 class _Model(ctypes.Structure):
     _fields_ = (
-        *((name, _P) for name in ("layers", "embedding", "gain", "head")),
+        *((name, _P) for name in ("layers", "head", "embedding", "gain")),
         *(
             (name, _N)
             for name in ("num_layers", "hidden", "queries", "keys", "size", "intermediate", "vocabulary")
@@ -89,15 +92,16 @@ class Rows:
 class Step:
     """The compiled step of one model as it was published; another has to be made after every update."""
 
-    def __init__(self, model: Any, layers: list[_Layer]) -> None:
+    def __init__(self, model: Any, layers: list[_Parts], head: Tensor | Whole) -> None:
         config = model.config
         self._inv_freq, self._table_factor = model.inv_freq, model.table_factor
         self._cos = self._sin = torch.empty(0, config.head_dim // 2, dtype=torch.bfloat16)
-        self._kept = model.model.embed_tokens.weight, model.model.norm.weight, model.head_weight
-        self._layers = (_Layer * len(layers))(*layers)
+        embedding, gain = model.model.embed_tokens.weight, model.model.norm.weight
+        self._name = "decode_pairs" if isinstance(head, Tensor) else "decode_whole"
+        self._kept = layers, head, embedding, gain
+        self._layers = (_Layer * len(layers))(*(_Layer(*map(_place, parts)) for parts in layers))
         self._model = _Model(
-            ctypes.addressof(self._layers),
-            *(weight.data_ptr() for weight in self._kept),
+            *map(_place, (self._layers, head, embedding, gain)),
             len(layers),
             config.hidden_size,
             config.num_attention_heads,
@@ -112,16 +116,17 @@ class Step:
     @classmethod
     def of(cls, model: Any) -> Step | None:
         """The step of a model whose compute view has just been made; None where the plain operations have to do."""
-        wide = (model.model.embed_tokens.weight, model.model.norm.weight, model.head_weight)
-        is_wide = all(weight.dtype == torch.float32 and weight.is_contiguous() for weight in wide)
-        has_other_head = model.head is not None or model.head_dtype not in (None, torch.float32)
-        if model.compute_dtype != torch.bfloat16 or not is_wide or has_other_head:
+        config, embedding = model.config, model.model.embed_tokens.weight
+        if model.compute_dtype != torch.bfloat16 or embedding.device.type != "cpu" or not fused.has_pairs():
             return None
-        if wide[0].device.type != "cpu" or model.config.head_dim not in fused.HEAD_SIZES:
+        if config.head_dim not in fused.HEAD_SIZES or config.intermediate_size % STRIP:
             return None
-        layers = [_layer(block) for block in model.model.layers]
-        known = [layer for layer in layers if layer is not None]
-        return cls(model, known) if len(known) == len(layers) else None
+        head = _head(model)
+        kind = Product if isinstance(head, Tensor) else Whole
+        layers = [_parts(block, kind) for block in model.model.layers]
+        known = [parts for parts in layers if parts is not None]
+        is_wide = all(_is_wide(weight) for weight in (embedding, model.model.norm.weight))
+        return cls(model, known, head) if head is not None and is_wide and len(known) == len(layers) else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copied model has tensors of its own; until it is published the plain operations have to do."""
@@ -154,37 +159,54 @@ class Step:
             logits_BV.data_ptr(),
             *(draw or (None, None, None)),
         )
-        fused.call("decode", ctypes.addressof(self._model), ctypes.addressof(batch))
+        fused.call(self._name, ctypes.addressof(self._model), ctypes.addressof(batch))
         return logits_BV
 
 
-def _layer(block: Any) -> _Layer | None:
-    """One layer as the compiled step is told of it; the tensors behind it belong to the model."""
+def _place(part: Tensor | ctypes.Structure | ctypes.Array[_Layer] | None) -> int | None:
+    if part is None:
+        return None
+    return part.data_ptr() if isinstance(part, Tensor) else ctypes.addressof(part)
+
+
+def _is_wide(weight: Tensor) -> bool:
+    return weight.dtype == torch.float32 and weight.is_contiguous()
+
+
+def _head(model: Any) -> Tensor | Whole | None:
+    """The head's weight [V, C] in float32, or in 8 bits."""
+    if model.head is not None:
+        return _whole(model.head)
+    is_plain = model.head_dtype in (None, torch.float32) and _is_wide(model.head_weight)
+    return model.head_weight if is_plain else None
+
+
+def _parts(block: Any, kind: type[Product | Whole]) -> _Parts | None:
+    """Gains and products of one layer, as the compiled step is told of them; the tensors behind it belong to the model.
+    None where they are others than it knows, or products not of that kind."""
     attention, mlp = block.self_attn, block.mlp
     if not isinstance(attention, Attention) or not isinstance(mlp, MLP) or attention.interleaved:
         return None
     norms = (block.input_layernorm, block.post_attention_layernorm, attention.q_norm, attention.k_norm)
-    if any(norm is not None and norm.weight.dtype != torch.float32 for norm in norms):
+    gains = [None if norm is None else norm.weight for norm in norms]
+    products = [_product(linear) for linear in (attention.qkv, attention.o_proj, mlp.gate_up, mlp.down_proj)]
+    if not all(isinstance(product, kind) for product in products):
         return None
-    products = [
-        _joined(attention.qkv),
-        _single(attention.o_proj),
-        _joined(mlp.gate_up),
-        _single(mlp.down_proj),
-    ]
-    if None in products or mlp.down_proj.weight.shape[1] % STRIP:
-        return None
-    return _Layer(*(None if norm is None else norm.weight.data_ptr() for norm in norms), *products)
+    return (*gains, *products) if all(gain is None or _is_wide(gain) for gain in gains) else None
 
 
-def _joined(linears: object) -> Product | None:
-    if not isinstance(linears, FusedLinears) or any(part.adapter is not None for part in linears.parts):
-        return None
-    weight, bias = linears.view or (None, None)
-    return weight.product(bias) if isinstance(weight, Strips) else None
+def _product(linear: object) -> Product | Whole | None:
+    if isinstance(linear, FusedLinears):
+        weight, bias = linear.view or (None, None)
+        adapted = any(part.adapter is not None for part in linear.parts)
+        return weight.product(bias) if isinstance(weight, Strips) and not adapted else None
+    if isinstance(linear, Linear):
+        is_plain = linear.adapter is None and linear.bias is None
+        return linear.packed.product(None) if is_plain and isinstance(linear.packed, Strips) else None
+    return _whole(linear)
 
 
-def _single(linear: object) -> Product | None:
-    if not isinstance(linear, Linear) or linear.adapter is not None or linear.bias is not None:
-        return None
-    return linear.packed.product(None) if isinstance(linear.packed, Strips) else None
+def _whole(linear: object) -> Whole | None:
+    if isinstance(linear, Int8Linear) and isinstance(linear.product, WholeStrips):
+        return linear.product.told
+    return None

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from farthing.models import fused
 from farthing.models.packed import STRIP
@@ -93,6 +93,18 @@ class WholeMatrix:
         if self.bias_O is not None:
             y_NO = y_NO + self.bias_O
         return y_NO.to(x.dtype).unflatten(0, x.shape[:-1])
+
+
+class Int8Linear(nn.Module):
+    """Stands in for a `Linear` or for several of one input; nothing in it is trained."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.product = rounded(weight, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] -> [..., O] in the dtype of x."""
+        return self.product(x)
 
 
 def rounded(weight_OI: Tensor, bias_O: Tensor | None) -> WholeStrips | WholeMatrix:

@@ -13,6 +13,7 @@ import torch
 from farthing.engine.api import Completion, Request, SamplingParams
 from farthing.engine.engine import Engine
 from farthing.models.decoder import Decoder, initialise
+from farthing.models.int8 import quantise
 from farthing.models.step import Alike
 from tests.engine.conftest import tiny_config
 
@@ -25,9 +26,11 @@ PIECES = {
 }
 
 
-@pytest.fixture(scope="module")
-def published() -> Decoder:
+@pytest.fixture(scope="module", params=["bfloat16", "8 bits"])
+def published(request: pytest.FixtureRequest) -> Decoder:
     model = initialise(Decoder(tiny_config(initializer_range=0.2)), 5)
+    if request.param == "8 bits":
+        quantise(model)
     model.publish(torch.bfloat16)
     if model.step is None:
         pytest.skip(
@@ -103,9 +106,11 @@ def test_a_group_reads_one_beginning(published: Decoder, monkeypatch: pytest.Mon
     assert told[-1][1].donors.tolist() == [0, 1] and told[-1][1].shared.tolist() == [32, 32]
 
 
+@pytest.mark.parametrize("published", ["bfloat16"], indirect=True)
 @pytest.mark.parametrize("settings", (COMPANIES | PIECES).values(), ids=COMPANIES | PIECES)
 def test_it_writes_what_the_plain_operations_write(published: Decoder, settings: dict[str, int]) -> None:
-    """Log-probabilities of the tokens it drew, by a whole forward pass in bfloat16."""
+    """Log-probabilities of the tokens it drew, by a whole forward pass in bfloat16. In 8 bits, where what rounds
+    otherwise in attention is rounded once more, the step itself is held to the last bit (tests/models/test_step.py)."""
     for request, one in zip(groups(), written(published, groups(), **settings), strict=True):
         ids = torch.tensor([[*request.prompt_ids, *one.token_ids]])
         with torch.no_grad():

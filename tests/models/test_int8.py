@@ -12,9 +12,10 @@ from farthing.engine.engine import Engine
 from farthing.errors import CheckpointError
 from farthing.models.config import MLAConfig, ModelConfig, MoEConfig
 from farthing.models.decoder import Decoder, initialise
-from farthing.models.int8 import Int8Linear, quantise
+from farthing.models.int8 import quantise
 from farthing.models.layers import Linear
 from farthing.models.lora import LoraConfig, adapt
+from farthing.models.whole import Int8Linear
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 101,

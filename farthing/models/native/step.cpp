@@ -1,12 +1,14 @@
-// A whole decoding step of a dense model in bfloat16: from one token a row to the logits of the next, or to itself.
+// A whole decoding step of a dense model that computes in bfloat16, with weights in bfloat16 or of 8 bits: from one token
+// a row to the logits of the next, or to itself.
 //
 // The threads go through the layers together and wait for each other after every phase: rows are shared out in the
 // phases between products, blocks of rows and outputs in the products, key heads of rows in attention. `step.py` says
 // what the arguments are.
 
 #include "product.h"
+#include "whole.h"
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
 #include <omp.h>
 
 #include <memory>
@@ -16,14 +18,17 @@
 
 namespace {
 
+// P: Product or Whole.
+template <typename P>
 struct Layer {
     const float *input_gain, *post_gain, *q_gain, *k_gain;
-    Product qkv, out, gate_up, down;
+    const P *qkv, *out, *gate_up, *down;
 };
 
+// What `layers` and `head` point to is said by the function that is called.
 struct Model {
-    const Layer* layers;
-    const float *embedding, *gain, *head;
+    const void *layers, *head;
+    const float *embedding, *gain;
     int64_t num_layers, hidden, queries, keys, size, intermediate, vocabulary;
     float eps, scale;
 };
@@ -43,19 +48,67 @@ struct Batch {
 struct Between {
     std::unique_ptr<float[]> stream;
     std::unique_ptr<bf16[]> normed, qkv, read, gated, change;
+    std::unique_ptr<uint8_t[]> numbers;
+    std::unique_ptr<float[]> scales;
 
     Between(const Model& m, int64_t rows)
         : stream(new float[rows * m.hidden]), normed(new bf16[rows * m.hidden]),
           qkv(new bf16[rows * (m.queries + 2 * m.keys) * m.size]), read(new bf16[rows * m.queries * m.size]),
-          gated(new bf16[rows * m.intermediate]), change(new bf16[rows * m.hidden]) {}
+          gated(new bf16[rows * m.intermediate]), change(new bf16[rows * m.hidden]),
+          numbers(new uint8_t[rows * (std::max({m.hidden, m.queries * m.size, m.intermediate}) + 3)]),
+          scales(new float[rows]) {}
 };
+
+// One thread of those that go through the layers, and where they round rows.
+struct Worker {
+    int64_t rows;
+    int thread, threads;
+    WholeRows rounded;
+};
+
+// The products: each thread does its share, and nobody waits for the others in the end.
+inline void apply(const Worker& w, const bf16* x, const Product& product, bf16* out) {
+    multiply(x, product.inputs, product, out, product.outputs, w.rows, w.thread, w.threads);
+}
+
+inline void apply_gated(const Worker& w, const bf16* x, const Product& product, bf16* out) {
+    multiply_gated(x, product.inputs, product, out, product.outputs / 2, w.rows, w.thread, w.threads);
+}
+
+// The head in float32: what it reads takes the place of `stream`.
+inline void apply_head(const Worker& w, const bf16* x, const Model& m, const float& head, float* stream, float* out) {
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < w.rows * m.hidden; i++) stream[i] = wide(x[i]);
+    multiply_wide(stream, &head, m.hidden, m.vocabulary, out, w.rows, w.thread, w.threads);
+}
+
+inline void round_rows(const Worker& w, const bf16* x, const Whole& product) {
+#pragma omp for schedule(static)
+    for (int64_t n = 0; n < w.rows; n++) round_row(x + n * product.inputs, product, w.rounded, n);
+}
+
+inline void apply(const Worker& w, const bf16* x, const Whole& product, bf16* out) {
+    round_rows(w, x, product);
+    multiply(w.rounded, product, out, w.rows, w.thread, w.threads);
+}
+
+inline void apply_gated(const Worker& w, const bf16* x, const Whole& product, bf16* out) {
+    round_rows(w, x, product);
+    multiply_gated(w.rounded, product, out, w.rows, w.thread, w.threads);
+}
+
+inline void apply_head(const Worker& w, const bf16* x, const Model&, const Whole& head, float*, float* out) {
+    round_rows(w, x, head);
+    multiply(w.rounded, head, out, w.rows, w.thread, w.threads);
+}
 
 inline int64_t place(const Model& m, const Batch& batch, int64_t layer, int64_t n, int64_t h) {
     return layer * batch.layer_stride + (n * m.keys + h) * batch.room * m.size;
 }
 
 // One key head of one row: turned, written to its slot, and read by its queries.
-void attend_head(const Model& m, const Layer& layer, const Batch& batch, int64_t index, int64_t n, int64_t h, bf16* qkv,
+template <typename P>
+void attend_head(const Model& m, const Layer<P>& layer, const Batch& batch, int64_t index, int64_t n, int64_t h, bf16* qkv,
                  bf16* read, ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
     int64_t size = m.size, group = m.queries / m.keys, at = batch.lengths[n];
     int64_t own = place(m, batch, index, n, h), donor = place(m, batch, index, batch.donors[n], h);
@@ -84,12 +137,8 @@ void renew(const Model& m, const Batch& batch, const float* gain, const bf16* ch
     }
 }
 
-// Logits of the normalised states, which take the stream's place in float32, and what is drawn from them.
-void finish(const Model& m, const Batch& batch, const bf16* normed, float* stream, int thread, int threads) {
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < batch.rows * m.hidden; i++) stream[i] = wide(normed[i]);
-    multiply_wide(stream, m.head, m.hidden, m.vocabulary, batch.logits, batch.rows, thread, threads);
-    if (!batch.uniform) return;
+// What is drawn from the logits.
+void draw_rows(const Model& m, const Batch& batch) {
     std::vector<float> mass(m.vocabulary);
 #pragma omp barrier
 #pragma omp for schedule(static)
@@ -98,43 +147,52 @@ void finish(const Model& m, const Batch& batch, const bf16* normed, float* strea
                  batch.logprobs[n]);
 }
 
+// H: what the head's weight is made of.
+template <typename P, typename H>
 void share(const Model& m, const Batch& batch, Between& between, int thread, int threads) {
-    int64_t rows = batch.rows, hidden = m.hidden, width = (m.queries + 2 * m.keys) * m.size;
+    Worker worker{batch.rows, thread, threads, {between.numbers.get(), between.scales.get()}};
     float* stream = between.stream.get();
     bf16 *normed = between.normed.get(), *qkv = between.qkv.get(), *read = between.read.get();
     bf16 *gated = between.gated.get(), *change = between.change.get();
     ReadGroup<bf16> read_group = reader<bf16>(m.size);
     Scratch<bf16> scratch(batch.room, m.size);
-    int chunk = std::max<int64_t>(1, std::min<int64_t>(4, rows * m.keys / (4 * threads)));
+    int64_t jobs = batch.rows * m.keys;
+    int chunk = std::max<int64_t>(1, std::min<int64_t>(4, jobs / (4 * threads)));
     for (int64_t index = 0; index < m.num_layers; index++) {
-        const Layer& layer = m.layers[index];
+        const Layer<P>& layer = static_cast<const Layer<P>*>(m.layers)[index];
         renew(m, batch, layer.input_gain, index ? change : nullptr, stream, normed);
-        multiply(normed, hidden, layer.qkv, qkv, width, rows, thread, threads);
+        apply(worker, normed, *layer.qkv, qkv);
 #pragma omp barrier
 #pragma omp for schedule(dynamic, chunk)
-        for (int64_t job = 0; job < rows * m.keys; job++)
+        for (int64_t job = 0; job < jobs; job++)
             attend_head(m, layer, batch, index, batch.order[job / m.keys], job % m.keys, qkv, read, read_group, scratch);
-        multiply(read, m.queries * m.size, layer.out, change, hidden, rows, thread, threads);
+        apply(worker, read, *layer.out, change);
 #pragma omp barrier
         renew(m, batch, layer.post_gain, change, stream, normed);
-        multiply_gated(normed, hidden, layer.gate_up, gated, m.intermediate, rows, thread, threads);
+        apply_gated(worker, normed, *layer.gate_up, gated);
 #pragma omp barrier
-        multiply(gated, m.intermediate, layer.down, change, hidden, rows, thread, threads);
+        apply(worker, gated, *layer.down, change);
 #pragma omp barrier
     }
     renew(m, batch, m.gain, change, stream, normed);
-    finish(m, batch, normed, stream, thread, threads);
+    apply_head(worker, normed, m, *static_cast<const H*>(m.head), stream, batch.logits);
+    if (batch.uniform) draw_rows(m, batch);
+}
+
+template <typename P, typename H>
+void decode(const Model& model, const Batch& batch, int threads) {
+    Between between(model, batch.rows);
+#pragma omp parallel num_threads(threads)
+    share<P, H>(model, batch, between, omp_get_thread_num(), omp_get_num_threads());
 }
 
 }  // namespace
 
 extern "C" {
 
-void decode(const Model* model, const Batch* batch, int threads) {
-    Between between(*model, batch->rows);
-#pragma omp parallel num_threads(threads)
-    share(*model, *batch, between, omp_get_thread_num(), omp_get_num_threads());
-}
+void decode_pairs(const Model* model, const Batch* batch, int threads) { decode<Product, float>(*model, *batch, threads); }
+
+void decode_whole(const Model* model, const Batch* batch, int threads) { decode<Whole, Whole>(*model, *batch, threads); }
 
 // Weights [outputs, inputs] into strips, see product.h.
 void to_strips(const bf16* weight, bf16* strips, int64_t inputs, int64_t outputs, int threads) {

@@ -16,6 +16,7 @@
 #include <immintrin.h>
 
 #include <cfloat>
+#include <type_traits>
 
 namespace {
 
@@ -137,24 +138,57 @@ void block(const uint8_t* x, const float* scales, const Whole& product, int64_t 
     }
 }
 
-// The block of as many rows, R at most.
-template <int S, int R = ROWS, typename T>
-inline void block_of(int64_t rows, const uint8_t* x, const float* scales, const Whole& product, int64_t first, T* out) {
-    if (rows == R) return block<R, S>(x, scales, product, first, out);
-    if constexpr (R > 1) block_of<S, R - 1>(rows, x, scales, product, first, out);
+// silu(gate) * up of S / 2 strips of each: the gates are the first half of the product's outputs, in whole strips.
+template <int R, int S>
+void gated_block(const uint8_t* x, const float* scales, const Whole& product, int64_t first, bf16* out) {
+    int64_t strips[S];
+    for (int s = 0; s < S / 2; s++) {
+        strips[s] = first + s;
+        strips[S / 2 + s] = product.strips() / 2 + first + s;
+    }
+    __m512i sums[R][S];
+    multiply<R, S>(x, product, strips, sums);
+    for (int r = 0; r < R; r++)
+        for (int s = 0; s < S / 2; s++) {
+            bf16 pair[2][LANES];
+            store(scaled(sums[r][s], scales[r], product, strips[s]), pair[0], lanes(LANES));
+            store(scaled(sums[r][S / 2 + s], scales[r], product, strips[S / 2 + s]), pair[1], lanes(LANES));
+            gate_row(pair[0], pair[1], out + r * product.outputs / 2 + strips[s] * LANES, LANES);
+        }
+}
+
+// Calls work(rows) with the number of rows, R at most, as a constant.
+template <int R = ROWS, typename Work>
+inline void with_constant(int64_t rows, Work work) {
+    if (rows == R) return work(std::integral_constant<int, R>());
+    if constexpr (R > 1) with_constant<R - 1>(rows, work);
 }
 
 // This thread's share of out = x W^T + b: out [rows, outputs].
 template <typename T>
 inline void multiply(const WholeRows& x, const Whole& product, T* out, int64_t rows, int thread, int threads) {
-    int64_t strips = product.strips(), width = product.width();
+    int64_t strips = product.strips();
     shared_out(rows, (strips + STRIPS - 1) / STRIPS, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
-        const uint8_t* x_b = x.numbers + first * width;
-        const float* scales_b = x.scales + first;
+        const uint8_t* x_b = x.numbers + first * product.width();
         T* out_b = out + first * product.outputs;
         int64_t strip = group * STRIPS, end = std::min(strip + STRIPS, strips);
-        if (end - strip == STRIPS) return block_of<STRIPS>(count, x_b, scales_b, product, strip, out_b);
-        for (; strip < end; strip++) block_of<1>(count, x_b, scales_b, product, strip, out_b);
+        with_constant(count, [&](auto R) {
+            if (end - strip == STRIPS) return block<R, STRIPS>(x_b, x.scales + first, product, strip, out_b);
+            for (; strip < end; strip++) block<R, 1>(x_b, x.scales + first, product, strip, out_b);
+        });
+    });
+}
+
+// This thread's share of out = silu(gate) * up, from the product of both: out [rows, outputs / 2].
+inline void multiply_gated(const WholeRows& x, const Whole& product, bf16* out, int64_t rows, int thread, int threads) {
+    int64_t pairs = product.strips() / 2;
+    shared_out(rows, (pairs + 1) / 2, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
+        const uint8_t* x_b = x.numbers + first * product.width();
+        bf16* out_b = out + first * product.outputs / 2;
+        with_constant(count, [&](auto R) {
+            if (pairs - 2 * group >= 2) return gated_block<R, 4>(x_b, x.scales + first, product, 2 * group, out_b);
+            gated_block<R, 2>(x_b, x.scales + first, product, 2 * group, out_b);
+        });
     });
 }
 
