@@ -31,6 +31,8 @@ def quantise(model: Decoder) -> Decoder:
             if isinstance(child, Linear) and child.weight.numel():
                 setattr(module, name, Int8Linear(child.weight, child.bias))
     model.head = Int8Linear(model.head_weight, None)
+    if model.lm_head is not None:
+        _give_up(model.lm_head)
     return model
 
 
@@ -42,5 +44,10 @@ def _replace_fused(module: nn.Module) -> None:
         weight, bias = fused.joined(torch.float32)
         setattr(module, name, Int8Linear(weight, bias))
         for part in fused.parts:
-            part.weight = nn.Parameter(part.weight.new_empty(0, part.weight.shape[1]), requires_grad=False)
-            part.bias = None
+            _give_up(part)
+
+
+def _give_up(linear: Linear) -> None:
+    """Nothing is left but the dtype."""
+    linear.weight = nn.Parameter(linear.weight.new_empty(0, linear.weight.shape[1]), requires_grad=False)
+    linear.bias = None

@@ -60,10 +60,8 @@ def test_logits_stay_close(changes: dict[str, Any]) -> None:
         found = quantise(model)(ids)
     assert (found - expected).square().mean().sqrt() < 0.05 * expected.std()
     assert not torch.equal(found, expected)
-    left = [
-        name for name, module in model.named_modules() if isinstance(module, Linear) and module.weight.numel()
-    ]
-    assert left in ([], ["lm_head"])
+    linears = [module for module in model.modules() if isinstance(module, Linear)]
+    assert linears and not any(module.weight.numel() for module in linears), "nothing is kept beside them"
 
 
 @torch.no_grad()
