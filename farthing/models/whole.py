@@ -25,8 +25,8 @@ from farthing.models import fused
 from farthing.models.packed import STRIP
 
 LARGEST = 127.0
-FOUR = 4
-"""Inputs that the processor multiplies and sums at once."""
+PIECE = 64
+"""Inputs of a row that lie side by side, whatever the number of rows."""
 
 
 class Whole(ctypes.Structure):
@@ -40,12 +40,12 @@ class Whole(ctypes.Structure):
 
 class WholeStrips:
     """Whole numbers int8 [O, I], their scales and bias, float32 [O], in strips of 16 outputs, with zeros where the last
-    strip or the last four inputs of one are not full."""
+    strip or the last 64 inputs are not full."""
 
     def __init__(self, whole_OI: Tensor, scales_O: Tensor, bias_O: Tensor | None) -> None:
         self.outputs, self.inputs = whole_OI.shape
         missing = -self.outputs % STRIP
-        padded = F.pad(whole_OI.contiguous(), (0, -self.inputs % FOUR, 0, missing))
+        padded = F.pad(whole_OI.contiguous(), (0, -self.inputs % PIECE, 0, missing))
         fours = padded.view(torch.int32).unflatten(0, (-1, STRIP)).transpose(1, 2)
         # The native side reads rows that are shifted by 128: from what that adds every sum begins.
         starts = -128 * padded.sum(dim=1, dtype=torch.int32)

@@ -1,4 +1,4 @@
-// How the products of a few to some thousand rows are cut into blocks, and these shared out among threads.
+// How the rows of a product are cut into blocks, and the work on these shared out among threads.
 
 #pragma once
 
@@ -6,16 +6,23 @@
 
 namespace {
 
-constexpr int ROWS = 6, STRIPS = 4;  // 24 sums, 4 pieces of weights and one of inputs: all but 3 of 32 registers
+// Blocks of at most `most` rows, as even as can be.
+struct Blocks {
+    int64_t rows, count;
 
-// Calls work(first row, rows, first strip) for this thread's even share of all blocks, weights outermost.
+    Blocks(int64_t rows, int64_t most) : rows(rows), count((rows + most - 1) / most) {}
+    int64_t first(int64_t block) const { return rows * block / count; }
+    int64_t of(int64_t row) const { return ((row + 1) * count - 1) / rows; }
+};
+
+// Calls work(first row, rows, group) for this thread's even share of all blocks, for each group of outputs; weights
+// outermost.
 template <typename Work>
-inline void shared_out(int64_t rows, int64_t groups, int thread, int threads, Work work) {
-    int64_t blocks = (rows + ROWS - 1) / ROWS, units = blocks * groups;
-    int64_t end = units * (thread + 1) / threads;
+inline void shared_out(const Blocks& blocks, int64_t groups, int thread, int threads, Work work) {
+    int64_t units = blocks.count * groups, end = units * (thread + 1) / threads;
     for (int64_t unit = units * thread / threads; unit < end; unit++) {
-        int64_t block = unit % blocks, first = rows * block / blocks;
-        work(first, rows * (block + 1) / blocks - first, unit / blocks);
+        int64_t block = unit % blocks.count, first = blocks.first(block);
+        work(first, blocks.first(block + 1) - first, unit / blocks.count);
     }
 }
 

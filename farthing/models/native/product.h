@@ -14,6 +14,8 @@
 
 namespace {
 
+constexpr int ROWS = 6, STRIPS = 4;  // 24 sums, 4 pieces of weights and a pair of inputs: all but 3 of 32 registers
+
 struct Product {
     const bf16* strips;
     const bf16* bias;
@@ -109,7 +111,8 @@ DISPATCH(gated_pair, gated_block, 2)
 inline void multiply(const bf16* x, int64_t stride, const Product& product, bf16* out, int64_t out_stride, int64_t rows,
                      int thread, int threads) {
     int64_t strips = product.outputs / LANES;
-    shared_out(rows, (strips + STRIPS - 1) / STRIPS, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
+    int64_t groups = (strips + STRIPS - 1) / STRIPS;
+    shared_out(Blocks(rows, ROWS), groups, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
         const bf16* x_b = x + first * stride;
         bf16* out_b = out + first * out_stride;
         int64_t strip = group * STRIPS, end = std::min(strip + STRIPS, strips);
@@ -122,7 +125,8 @@ inline void multiply(const bf16* x, int64_t stride, const Product& product, bf16
 inline void multiply_gated(const bf16* x, int64_t stride, const Product& product, bf16* out, int64_t out_stride,
                            int64_t rows, int thread, int threads) {
     int64_t pairs = product.outputs / LANES / 2;
-    shared_out(rows, (pairs + 1) / 2, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
+    int64_t groups = (pairs + 1) / 2;
+    shared_out(Blocks(rows, ROWS), groups, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
         const bf16* x_b = x + first * stride;
         bf16* out_b = out + first * out_stride;
         auto work = pairs - 2 * group >= 2 ? gated_pairs : gated_pair;

@@ -55,7 +55,7 @@ struct Between {
         : stream(new float[rows * m.hidden]), normed(new bf16[rows * m.hidden]),
           qkv(new bf16[rows * (m.queries + 2 * m.keys) * m.size]), read(new bf16[rows * m.queries * m.size]),
           gated(new bf16[rows * m.intermediate]), change(new bf16[rows * m.hidden]),
-          numbers(new uint8_t[rows * (std::max({m.hidden, m.queries * m.size, m.intermediate}) + 3)]),
+          numbers(new uint8_t[rows * (std::max({m.hidden, m.queries * m.size, m.intermediate}) + PIECE)]),
           scales(new float[rows]) {}
 };
 
@@ -89,17 +89,17 @@ inline void round_rows(const Worker& w, const bf16* x, const Whole& product) {
 
 inline void apply(const Worker& w, const bf16* x, const Whole& product, bf16* out) {
     round_rows(w, x, product);
-    multiply(w.rounded, product, out, w.rows, w.thread, w.threads);
+    multiply(w.rounded, product, out, w.thread, w.threads);
 }
 
 inline void apply_gated(const Worker& w, const bf16* x, const Whole& product, bf16* out) {
     round_rows(w, x, product);
-    multiply_gated(w.rounded, product, out, w.rows, w.thread, w.threads);
+    multiply_gated(w.rounded, product, out, w.thread, w.threads);
 }
 
 inline void apply_head(const Worker& w, const bf16* x, const Model&, const Whole& head, float*, float* out) {
     round_rows(w, x, head);
-    multiply(w.rounded, head, out, w.rows, w.thread, w.threads);
+    multiply(w.rounded, head, out, w.thread, w.threads);
 }
 
 inline int64_t place(const Model& m, const Batch& batch, int64_t layer, int64_t n, int64_t h) {
@@ -150,7 +150,8 @@ void draw_rows(const Model& m, const Batch& batch) {
 // H: what the head's weight is made of.
 template <typename P, typename H>
 void share(const Model& m, const Batch& batch, Between& between, int thread, int threads) {
-    Worker worker{batch.rows, thread, threads, {between.numbers.get(), between.scales.get()}};
+    WholeRows rounded{between.numbers.get(), between.scales.get(), Blocks(batch.rows, WHOLE_ROWS)};
+    Worker worker{batch.rows, thread, threads, rounded};
     float* stream = between.stream.get();
     bf16 *normed = between.normed.get(), *qkv = between.qkv.get(), *read = between.read.get();
     bf16 *gated = between.gated.get(), *change = between.change.get();

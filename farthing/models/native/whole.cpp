@@ -13,12 +13,12 @@ template <typename T>
 void whole(const T* x, int64_t stride, const Whole& product, T* out, int64_t rows, int threads) {
     std::unique_ptr<uint8_t[]> numbers(new uint8_t[rows * product.width()]);
     std::unique_ptr<float[]> scales(new float[rows]);
-    WholeRows rounded{numbers.get(), scales.get()};
+    WholeRows rounded{numbers.get(), scales.get(), Blocks(rows, WHOLE_ROWS)};
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < rows; n++) round_row(x + n * stride, product, rounded, n);
-        multiply(rounded, product, out, rows, omp_get_thread_num(), omp_get_num_threads());
+        multiply(rounded, product, out, omp_get_thread_num(), omp_get_num_threads());
     }
 }
 

@@ -3,9 +3,9 @@
 //     y = (sum of x_i w_i) s_x s_w + b        x and w whole numbers in [-127, 127], s_x of the row, s_w of the output
 //
 // A weight [outputs, inputs] lies in strips of 16 outputs: strip s holds, for each four inputs, the fours of its outputs
-// side by side, one register; zeros fill up the last four and the last strip. The processor multiplies unsigned numbers
-// with signed ones, so rows are shifted by 128, and every sum begins with what that adds to it taken off. Sums of whole
-// numbers are exact: a row's numbers depend on that row alone, and are those of the plain twin in `whole.py`.
+// side by side, one register; zeros fill up the last strip, and the inputs to whole pieces of 64. The processor multiplies
+// unsigned numbers with signed ones, so rows are shifted by 128, and every sum begins with what that adds to it taken off.
+// Sums of whole numbers are exact: a row's numbers depend on that row alone, and are those of the plain twin in `whole.py`.
 
 #pragma once
 
@@ -20,6 +20,9 @@
 
 namespace {
 
+constexpr int64_t PIECE = 64, AHEAD = 4096;
+constexpr int WHOLE_ROWS = 16;
+
 // `starts`, `scales` and `bias` are as long as the strips; there may be no bias.
 struct Whole {
     const int8_t* weights;
@@ -27,15 +30,17 @@ struct Whole {
     const float *scales, *bias;
     int64_t inputs, outputs;
 
-    int64_t width() const { return (inputs + 3) / 4 * 4; }
+    int64_t width() const { return (inputs + PIECE - 1) / PIECE * PIECE; }
     int64_t strips() const { return (outputs + LANES - 1) / LANES; }
     const int8_t* strip(int64_t s) const { return weights + s * width() * LANES; }
 };
 
-// Rows as whole numbers shifted by 128, `width` apart, and the scale of each.
+// Rows as whole numbers shifted by 128, and the scale of each. A block of rows holds the first 64 numbers of each of its
+// rows, then the next 64 of each, so that where they are is known when it is compiled.
 struct WholeRows {
     uint8_t* numbers;
     float* scales;
+    Blocks blocks;
 };
 
 // The first `count` of 16 lanes.
@@ -60,8 +65,9 @@ inline void store(__m512 y, bf16* out, __mmask16 here) {
 // one. The largest is sought among bits, where what is not a number is larger than all that are.
 template <typename T>
 inline void round_row(const T* x, const Whole& product, const WholeRows& rows, int64_t n) {
-    int64_t inputs = product.inputs, width = product.width();
-    uint8_t* out = rows.numbers + n * width;
+    int64_t inputs = product.inputs, block = rows.blocks.of(n), first = rows.blocks.first(block);
+    int64_t step = (rows.blocks.first(block + 1) - first) * PIECE;
+    uint8_t* out = rows.numbers + first * product.width() + (n - first) * PIECE;
     __m512i most = _mm512_setzero_si512();
     for (int64_t i = 0; i < inputs; i += LANES) {
         __m512i bits = (__m512i)load(x + i, lanes(inputs - i));
@@ -72,14 +78,14 @@ inline void round_row(const T* x, const Whole& product, const WholeRows& rows, i
     std::memcpy(&largest, &bits, sizeof largest);
     float scale = std::max(largest, FLT_MIN) / 127.0f;
     rows.scales[n] = scale;
-    for (int64_t i = 0; i < width; i += LANES) {
+    for (int64_t i = 0; i < inputs; i += LANES) {
         __m512 parts = _mm512_div_ps(load(x + i, lanes(inputs - i)), _mm512_set1_ps(scale));
         __m512i shifted = _mm512_add_epi32(_mm512_cvtps_epi32(parts), _mm512_set1_epi32(128));
-        _mm512_mask_cvtepi32_storeu_epi8(out + i, lanes(width - i), shifted);
+        _mm_storeu_si128((__m128i*)(out + i / PIECE * step + i % PIECE), _mm512_cvtepi32_epi8(shifted));
     }
 }
 
-// As an instruction and not as `_mm512_dpbusd_epi32`, with which gcc 12 keeps half of a block's sums in memory.
+// As an instruction and not as `_mm512_dpbusd_epi32`, with which gcc 12 copies every sum about and keeps some in memory.
 inline __m512i dot(__m512i sum, const uint8_t* x, __m512i weights) {
     int32_t four;
     std::memcpy(&four, x, sizeof four);
@@ -88,27 +94,30 @@ inline __m512i dot(__m512i sum, const uint8_t* x, __m512i weights) {
     return sum;
 }
 
-template <int R, int S>
-inline void multiply(const uint8_t* x, const Whole& product, const int64_t (&strips)[S], __m512i (&sums)[R][S]) {
-    int64_t width = product.width();
-    const uint8_t* rows[R];
-    const int8_t* weights[S];
+// The sums of R rows with the 16 outputs of a strip, whose weights lie in the order in which they are read, behind them the
+// next strip's. Few rows have several sums each, which do not wait for one another; many take longer than the memory
+// does, if it is asked ahead of time. Fewer rows by more strips would read weights more often.
+template <int R>
+inline void multiply(const uint8_t* x, const Whole& product, int64_t strip, __m512i (&sums)[R]) {
+    constexpr int CHAINS = R == 1 ? 4 : R < 4 ? 2 : 1;
+    const int8_t* weights = product.strip(strip);
+    __m512i parts[R][CHAINS] = {};
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) parts[r][0] = _mm512_loadu_si512(product.starts + strip * LANES);
+    for (int64_t left = product.width(); left > 0; left -= PIECE, x += R * PIECE)
+        for (int i = 0; i < PIECE; i += 4 * CHAINS)
 #pragma GCC unroll 4
-    for (int s = 0; s < S; s++) weights[s] = product.strip(strips[s]);
-#pragma GCC unroll 8
+            for (int c = 0; c < CHAINS; c++, weights += 4 * LANES) {
+                __m512i fours = _mm512_loadu_si512(weights);
+                if (R >= 8) __builtin_prefetch(weights + AHEAD, 0, 2);
+#pragma GCC unroll 16
+                for (int r = 0; r < R; r++) parts[r][c] = dot(parts[r][c], x + r * PIECE + i + 4 * c, fours);
+            }
+#pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
-        rows[r] = x + r * width;
+        sums[r] = parts[r][0];
 #pragma GCC unroll 4
-        for (int s = 0; s < S; s++) sums[r][s] = _mm512_loadu_si512(product.starts + strips[s] * LANES);
-    }
-    for (int64_t i = 0; i < width; i += 4) {
-        __m512i fours[S];
-#pragma GCC unroll 4
-        for (int s = 0; s < S; s++) fours[s] = _mm512_loadu_si512(weights[s] + i * LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-            for (int s = 0; s < S; s++) sums[r][s] = dot(sums[r][s], rows[r] + i, fours[s]);
+        for (int c = 1; c < CHAINS; c++) sums[r] = _mm512_add_epi32(sums[r], parts[r][c]);
     }
 }
 
@@ -122,43 +131,17 @@ inline __m512 scaled(__m512i sums, float row, const Whole& product, int64_t stri
     return _mm512_add_round_ps(y, bias, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-template <int R, int S, typename T>
-void block(const uint8_t* x, const float* scales, const Whole& product, int64_t first, T* out) {
-    int64_t strips[S];
-    for (int s = 0; s < S; s++) strips[s] = first + s;
-    __m512i sums[R][S];
-    multiply<R, S>(x, product, strips, sums);
-#pragma GCC unroll 4
-    for (int s = 0; s < S; s++) {
-        int64_t column = strips[s] * LANES;
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++)
-            store(scaled(sums[r][s], scales[r], product, strips[s]), out + r * product.outputs + column,
-                  lanes(product.outputs - column));
-    }
-}
-
-// silu(gate) * up of S / 2 strips of each: the gates are the first half of the product's outputs, in whole strips.
-template <int R, int S>
-void gated_block(const uint8_t* x, const float* scales, const Whole& product, int64_t first, bf16* out) {
-    int64_t strips[S];
-    for (int s = 0; s < S / 2; s++) {
-        strips[s] = first + s;
-        strips[S / 2 + s] = product.strips() / 2 + first + s;
-    }
-    __m512i sums[R][S];
-    multiply<R, S>(x, product, strips, sums);
-    for (int r = 0; r < R; r++)
-        for (int s = 0; s < S / 2; s++) {
-            bf16 pair[2][LANES];
-            store(scaled(sums[r][s], scales[r], product, strips[s]), pair[0], lanes(LANES));
-            store(scaled(sums[r][S / 2 + s], scales[r], product, strips[S / 2 + s]), pair[1], lanes(LANES));
-            gate_row(pair[0], pair[1], out + r * product.outputs / 2 + strips[s] * LANES, LANES);
-        }
+template <int R, typename T>
+void block(const uint8_t* x, const float* scales, const Whole& product, int64_t strip, T* out, int64_t stride) {
+    __m512i sums[R];
+    multiply<R>(x, product, strip, sums);
+    __mmask16 here = lanes(product.outputs - strip * LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) store(scaled(sums[r], scales[r], product, strip), out + r * stride, here);
 }
 
 // Calls work(rows) with the number of rows, R at most, as a constant.
-template <int R = ROWS, typename Work>
+template <int R = WHOLE_ROWS, typename Work>
 inline void with_constant(int64_t rows, Work work) {
     if (rows == R) return work(std::integral_constant<int, R>());
     if constexpr (R > 1) with_constant<R - 1>(rows, work);
@@ -166,29 +149,28 @@ inline void with_constant(int64_t rows, Work work) {
 
 // This thread's share of out = x W^T + b: out [rows, outputs].
 template <typename T>
-inline void multiply(const WholeRows& x, const Whole& product, T* out, int64_t rows, int thread, int threads) {
-    int64_t strips = product.strips();
-    shared_out(rows, (strips + STRIPS - 1) / STRIPS, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
+inline void multiply(const WholeRows& x, const Whole& product, T* out, int thread, int threads) {
+    int64_t stride = product.outputs;
+    shared_out(x.blocks, product.strips(), thread, threads, [&](int64_t first, int64_t count, int64_t strip) {
         const uint8_t* x_b = x.numbers + first * product.width();
-        T* out_b = out + first * product.outputs;
-        int64_t strip = group * STRIPS, end = std::min(strip + STRIPS, strips);
-        with_constant(count, [&](auto R) {
-            if (end - strip == STRIPS) return block<R, STRIPS>(x_b, x.scales + first, product, strip, out_b);
-            for (; strip < end; strip++) block<R, 1>(x_b, x.scales + first, product, strip, out_b);
-        });
+        T* out_b = out + first * stride + strip * LANES;
+        with_constant(count, [&](auto R) { block<R>(x_b, x.scales + first, product, strip, out_b, stride); });
     });
 }
 
-// This thread's share of out = silu(gate) * up, from the product of both: out [rows, outputs / 2].
-inline void multiply_gated(const WholeRows& x, const Whole& product, bf16* out, int64_t rows, int thread, int threads) {
-    int64_t pairs = product.strips() / 2;
-    shared_out(rows, (pairs + 1) / 2, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
+// This thread's share of out = silu(gate) * up, from the product of both, the gates first, in whole strips: out
+// [rows, outputs / 2].
+inline void multiply_gated(const WholeRows& x, const Whole& product, bf16* out, int thread, int threads) {
+    int64_t pairs = product.strips() / 2, stride = product.outputs / 2;
+    shared_out(x.blocks, pairs, thread, threads, [&](int64_t first, int64_t count, int64_t strip) {
         const uint8_t* x_b = x.numbers + first * product.width();
-        bf16* out_b = out + first * product.outputs / 2;
+        bf16 gates[WHOLE_ROWS * LANES], ups[WHOLE_ROWS * LANES];
         with_constant(count, [&](auto R) {
-            if (pairs - 2 * group >= 2) return gated_block<R, 4>(x_b, x.scales + first, product, 2 * group, out_b);
-            gated_block<R, 2>(x_b, x.scales + first, product, 2 * group, out_b);
+            block<R>(x_b, x.scales + first, product, strip, gates, LANES);
+            block<R>(x_b, x.scales + first, product, pairs + strip, ups, LANES);
         });
+        for (int64_t r = 0; r < count; r++)
+            gate_row(gates + r * LANES, ups + r * LANES, out + (first + r) * stride + strip * LANES, LANES);
     });
 }
 
