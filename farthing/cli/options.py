@@ -29,7 +29,11 @@ TaskSettings = Annotated[
 ]
 Quantize = Annotated[
     str | None,
-    typer.Option("--quantize", metavar="int8", help="Weights of 8 bits: a quarter of float32's memory."),
+    typer.Option(
+        "--quantize",
+        metavar="int8",
+        help="Weights of 8 bits: a quarter of float32's memory, and faster where processors multiply them.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="End with one line of JSON on stdout, and nothing after it.")
