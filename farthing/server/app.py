@@ -17,6 +17,8 @@ from starlette.types import ASGIApp
 from farthing.server.health import Health
 from farthing.server.openai.chat_routes import ChatRoute
 from farthing.server.openai.completions import CompletionRoute
+from farthing.server.openai.responses import ResponsesRoute
+from farthing.server.openai.tokens import TokenRoutes
 from farthing.server.protocol.errors import ApiError
 from farthing.server.protocol.openapi import document
 from farthing.server.security import Door, Gate
@@ -30,7 +32,7 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 def routes_of(service: Service, pages: Sequence[BaseRoute] = ()) -> list[BaseRoute]:
     """Every route there is, `pages` and what they ask for included; all but /health/live are behind the gate."""
-    health = Health(service)
+    health, tokens = Health(service), TokenRoutes(service)
     described = document()
 
     async def openapi(request: Request) -> Response:
@@ -54,6 +56,9 @@ def routes_of(service: Service, pages: Sequence[BaseRoute] = ()) -> list[BaseRou
         get("/v1/models/{name:path}", health.model),
         post("/v1/chat/completions", ChatRoute(service)),
         post("/v1/completions", CompletionRoute(service)),
+        post("/v1/responses", ResponsesRoute(service)),
+        post("/tokenize", tokens.tokenize),
+        post("/detokenize", tokens.detokenize),
         *pages,
     ]
 

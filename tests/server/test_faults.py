@@ -37,12 +37,10 @@ def narrow(model_directory: Path, start_server: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def open_stream(server: Any, **more: Any) -> Iterator[Iterator[str]]:
+def open_stream(server: Any, path: str = "/v1/chat/completions", **more: Any) -> Iterator[Iterator[str]]:
     """The lines of a stream; leaving the block leaves the stream."""
-    with (
-        server.client() as client,
-        client.stream("POST", "/v1/chat/completions", json=BODY | more) as answer,
-    ):
+    body = {"input": "tell me everything", "stream": True} if path == "/v1/responses" else BODY
+    with server.client() as client, client.stream("POST", path, json=body | more) as answer:
         assert answer.status_code == 200, answer.read()
         yield answer.iter_lines()
 
@@ -100,12 +98,17 @@ def test_more_than_can_wait_is_refused_at_once_and_told_when_to_come_back(narrow
 
 
 def test_an_engine_that_dies_is_told_of_and_replaced(narrow: Any) -> None:
-    with narrow.frozen(), open_stream(narrow) as lines:
+    with narrow.frozen(), open_stream(narrow) as lines, open_stream(narrow, "/v1/responses") as others:
         next(lines)
+        next(others)
         pid = narrow.engine_pid()
         os.kill(pid, signal.SIGKILL)
         last = events(lines)[-1]
+        *_, failed, done = events(others)
     assert last["error"]["code"] == "engine_restarting"
+    assert (failed["type"], failed["response"]["status"], done) == ("response.failed", "failed", "[DONE]")
+    assert failed["response"]["error"]["code"] == "server_error"
+    assert "engine" in failed["response"]["error"]["message"]
     assert narrow.get("/health/live").status_code == 200
     narrow.wait_ready()
     assert narrow.engine_pid() != pid

@@ -14,7 +14,14 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from farthing.server.protocol.answers import ChatCompletion, ErrorEnvelope, TextCompletion
+from farthing.server.protocol.answers import (
+    ChatCompletion,
+    Detokenized,
+    ErrorEnvelope,
+    Response,
+    TextCompletion,
+    Tokenized,
+)
 
 CASES = int(os.environ.get("FARTHING_FUZZ_CASES", "120"))
 SLOWLY = settings(
@@ -177,6 +184,108 @@ TEXT = st.fixed_dictionaries(
     optional=SHARED
     | {"echo": mostly(st.booleans()), "logprobs": mostly(st.integers(0, 20)), "regex": REGEXES},
 )
+PARTS = st.one_of(
+    CONTENTS,
+    st.just([{"type": "input_text", "text": "part"}]),
+    st.just([{"type": "output_text", "text": "part", "annotations": []}]),
+    st.just([{"type": "input_image", "image_url": "http://169.254.169.254/"}]),
+)
+ITEMS = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"role": ROLES, "content": PARTS}, optional={"type": choice("message")}),
+        st.fixed_dictionaries(
+            {
+                "type": choice("function_call", "function_call_output", "reasoning", "item_reference"),
+                "call_id": choice("call_1", "call_2"),
+            },
+            optional={
+                "name": choice("f", "g"),
+                "arguments": choice("{}", "", "[1"),
+                "output": mostly(PARTS),
+                "content": mostly(st.just([{"type": "reasoning_text", "text": "hm"}])),
+                "summary": ODD,
+                "id": ODD,
+                "status": choice("completed", "in_progress", "incomplete"),
+            },
+        ),
+    ),
+    max_size=5,
+)
+FLAT_TOOLS = st.lists(
+    st.builds(
+        lambda name, schema: {"type": "function", "name": name, "parameters": schema},
+        st.sampled_from(["f", "g", "", "bad name", "x" * 65]),
+        SCHEMAS,
+    ),
+    max_size=3,
+)
+FORMATS = st.one_of(
+    st.builds(lambda schema: {"format": {"type": "json_schema", "name": "x", "schema": schema}}, SCHEMAS),
+    choice({"format": {"type": "json_object"}}, {"format": {"type": "json_schema"}}, {"verbosity": "low"}),
+    choice({"format": {"type": "regex", "regex": "[0-9]{3}"}}, {"format": {"type": "regex", "regex": "("}}),
+)
+RESPONSES = st.builds(
+    lambda asked, extras, *parts: (
+        {"input": asked, "max_output_tokens": 6} | extras | {key: part[key] for part in parts for key in part}
+    ),
+    st.integers(0, 3).flatmap(lambda die: ITEMS if die == 3 else mostly(st.just("hi"))),
+    st.fixed_dictionaries(
+        {},
+        optional={key: SHARED[key] for key in ("temperature", "top_p", "top_k", "seed", "stream", "surprise")}
+        | {
+            "instructions": mostly(st.text(max_size=20)),
+            "reasoning": choice(
+                {"effort": "low"}, {"effort": "none"}, {"summary": "auto"}, {"exclude": True}
+            ),
+            "include": choice(["message.output_text.logprobs"], ["reasoning.encrypted_content"], []),
+            "top_logprobs": mostly(st.integers(0, 20)),
+            "metadata": choice({"a": "b"}, {}),
+        },
+    ),
+    st.one_of(
+        st.fixed_dictionaries({"text": mostly(FORMATS)}),
+        st.fixed_dictionaries(
+            {"tools": mostly(FLAT_TOOLS), "model": st.just("caller")},
+            optional={
+                "tool_choice": choice("auto", "required", {"type": "function", "name": "f"}),
+                "parallel_tool_calls": mostly(st.booleans()),
+            },
+        ),
+    ),
+    one_field(
+        input=ODD,
+        max_output_tokens=ODD,
+        max_tool_calls=ODD,
+        store=ODD,
+        previous_response_id=ODD,
+        background=ODD,
+        truncation=ODD,
+        tool_choice=ODD,
+    ),
+)
+TOKENS = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": choice("tiny", "caller"),
+        "prompt": mostly(st.text(max_size=20)),
+        "messages": mostly(MESSAGES),
+        "tools": mostly(TOOLS),
+        "chat_template_kwargs": choice({}, {"thinking": True}, {"other": 1}),
+        **{
+            name: mostly(st.booleans())
+            for name in (
+                "add_generation_prompt",
+                "continue_final_message",
+                "add_special_tokens",
+                "return_token_strs",
+            )
+        },
+    },
+)
+IDS = st.fixed_dictionaries(
+    {"tokens": mostly(st.lists(mostly(st.integers(0, 330)), max_size=9))},
+    optional={"model": choice("tiny", "caller")},
+)
 CANARY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 
 
@@ -200,6 +309,23 @@ def test_no_completion_request_is_a_bug_and_the_next_one_succeeds(
     client: httpx.Client, body: dict[str, Any]
 ) -> None:
     check(client, "/v1/completions", body, TextCompletion)
+
+
+@SLOWLY
+@given(RESPONSES)
+def test_no_responses_request_is_a_bug_and_the_next_one_succeeds(
+    client: httpx.Client, body: dict[str, Any]
+) -> None:
+    check(client, "/v1/responses", body, Response)
+
+
+@SLOWLY
+@given(TOKENS, IDS)
+def test_no_request_for_tokens_is_a_bug_and_the_next_one_succeeds(
+    client: httpx.Client, asked: dict[str, Any], ids: dict[str, Any]
+) -> None:
+    check(client, "/tokenize", asked, Tokenized)
+    check(client, "/detokenize", ids, Detokenized)
 
 
 def check(client: httpx.Client, path: str, body: Any, model: Any) -> None:
@@ -232,8 +358,10 @@ def test_the_document_describes_what_is_served(server: Any) -> None:
             checks.response_schema_conformance,
         ]
         slowly = settings(SLOWLY, max_examples=max(8, CASES // 4))
+        paths = set()
         for result in schema.get_all_operations():
             operation = result.ok()
+            paths.add(operation.path)
 
             @slowly
             @given(case=operation.as_strategy())
@@ -241,4 +369,5 @@ def test_the_document_describes_what_is_served(server: Any) -> None:
                 case.validate_response(case.call(), checks=held_to)
 
             holds()
+    assert {"/v1/chat/completions", "/v1/responses", "/tokenize", "/detokenize"} <= paths
     server.chat(max_tokens=1)

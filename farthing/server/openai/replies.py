@@ -40,7 +40,7 @@ class Job:
 
 
 class Update(NamedTuple):
-    """What became certain of one choice; `finish` is set on its last update."""
+    """What became certain of one region of a choice; `finish` is set on its last update."""
 
     choice: int
     delta: Delta
@@ -59,17 +59,18 @@ class Choice:
     ending: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
 
-    def take(self) -> Update | None:
-        """Read what has come; None if nothing came of it. Raises EngineGone or EngineRefused."""
+    def take(self) -> list[Update]:
+        """Read what has come; nothing, if nothing came of it. Raises EngineGone or EngineRefused."""
         over = self.finish is not None
         if over:
-            return None
+            return []
         for token in self.generation.take():
             over = self._read(token)
             if over:
                 break
-        delta = self.parser.take()
-        return Update(self.index, delta, self.finish) if delta or over else None
+        deltas = self.parser.take() or ([Delta()] if over else [])
+        updates = [Update(self.index, delta, None) for delta in deltas]
+        return [*updates[:-1], updates[-1]._replace(finish=self.finish)] if updates else []
 
     def _read(self, token: Token) -> bool:
         """Take one token; true if it was the last one."""
@@ -138,7 +139,7 @@ class Reply:
         while any(choice.finish is None for choice in self.choices):
             self._wake.clear()
             try:
-                found = [update for choice in self.choices if (update := choice.take()) is not None]
+                found = [update for choice in self.choices for update in choice.take()]
             except EngineGone as problem:
                 raise unavailable(str(problem), problem.code, 3) from None
             except EngineRefused as problem:

@@ -82,6 +82,7 @@ class AssistantMessage(Answer):
     tool_calls: list[Call] | None = None
 
 
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -126,6 +127,90 @@ class TextCompletion(Answer):
     choices: list[TextChoice]
     usage: Usage
     warnings: list[str] | None = None
+
+
+class OutputText(Answer):
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[ContentLogprob] = Field(description="Where `include` asks for them.")
+
+
+class OutputMessage(Answer):
+    id: str
+    type: Literal["message"]
+    status: ItemStatus
+    role: Literal["assistant"]
+    content: list[OutputText]
+
+
+class ThoughtText(Answer):
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class OutputReasoning(Answer):
+    """The thinking."""
+
+    id: str
+    type: Literal["reasoning"]
+    status: ItemStatus
+    summary: list[Any] = Field(description="Always empty: the thinking itself is there.")
+    content: list[ThoughtText]
+
+
+class OutputCall(Answer):
+    id: str
+    type: Literal["function_call"]
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str
+
+
+class InputDetails(Answer):
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class ResponseUsage(Answer):
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int = Field(description="Thinking included.")
+    output_tokens_details: CompletionDetails
+    total_tokens: int
+
+
+class IncompleteDetails(Answer):
+    reason: Literal["max_output_tokens"]
+
+
+class Response(Answer):
+    """Of POST /v1/responses; what was asked for is repeated beside these."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    completed_at: int | None
+    status: Literal["completed", "incomplete"]
+    error: None
+    incomplete_details: IncompleteDetails | None
+    model: str
+    system_fingerprint: str
+    output: list[OutputReasoning | OutputMessage | OutputCall]
+    usage: ResponseUsage
+    warnings: list[str] | None = None
+
+
+class Tokenized(Answer):
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = Field(description="Where `return_token_strs` asks for them.")
+
+
+class Detokenized(Answer):
+    prompt: str
 
 
 class Model(Answer):

@@ -61,7 +61,14 @@ def _call(call: Any) -> dict[str, Any]:
     }
 
 
-def prompt_of(model: ServedModel, request: ChatRequest, tools: Sequence[Tool], thinking: bool) -> Rendered:
+def prompt_of(
+    model: ServedModel,
+    request: ChatRequest,
+    tools: Sequence[Tool],
+    thinking: bool,
+    *,
+    add_generation_prompt: bool = True,
+) -> Rendered:
     """The rendered conversation, up to where the model goes on. Raises ApiError 400. Slow: call it in a thread."""
     if not model.speaks:
         raise unsupported("messages", f"{model.name} has no chat template: use /v1/completions")
@@ -71,7 +78,11 @@ def prompt_of(model: ServedModel, request: ChatRequest, tools: Sequence[Tool], t
         if request.continue_final_message:
             return _continued(model, messages, shown, thinking)
         return render(
-            model.tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking, tools=shown
+            model.tokenizer,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=thinking,
+            tools=shown,
         )
     except FarthingError as problem:
         raise invalid(str(problem), "messages") from None

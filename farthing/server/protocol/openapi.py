@@ -10,19 +10,37 @@ from pydantic.json_schema import models_json_schema
 import farthing
 from farthing.server.protocol.answers import (
     ChatCompletion,
+    Detokenized,
     ErrorEnvelope,
     Model,
     ModelList,
+    Response,
     Status,
     TextCompletion,
+    Tokenized,
 )
-from farthing.server.protocol.schema import ChatRequest, CompletionRequest
+from farthing.server.protocol.items import ResponsesRequest
+from farthing.server.protocol.schema import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+)
 
 _REFERENCE = "#/components/schemas/{model}"
-_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, CompletionRequest)
+_REQUESTS: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    CompletionRequest,
+    ResponsesRequest,
+    TokenizeRequest,
+    DetokenizeRequest,
+)
 _ANSWERS: tuple[type[BaseModel], ...] = (
     ChatCompletion,
     TextCompletion,
+    Response,
+    Tokenized,
+    Detokenized,
     ErrorEnvelope,
     Model,
     ModelList,
@@ -76,15 +94,24 @@ def document() -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     return {
         "/v1/chat/completions": {
-            "post": _posting(
+            "post": _streaming(
                 "createChatCompletion", "Go on with a conversation.", ChatRequest, ChatCompletion
             )
         },
         "/v1/completions": {
-            "post": _posting(
+            "post": _streaming(
                 "createCompletion", "Go on with a text, or judge it.", CompletionRequest, TextCompletion
             )
         },
+        "/v1/responses": {
+            "post": _streaming(
+                "createResponse", "Go on with a conversation, told in items.", ResponsesRequest, Response
+            )
+        },
+        "/tokenize": {
+            "post": _posting("tokenize", "The ids of a text or a prompt.", TokenizeRequest, Tokenized)
+        },
+        "/detokenize": {"post": _posting("detokenize", "The text of ids.", DetokenizeRequest, Detokenized)},
         "/v1/models": {"get": _getting("listModels", "What is served, the default first.", ModelList)},
         "/v1/models/{model}": {
             "get": _getting("getModel", "One model.", Model, 404)
@@ -101,16 +128,24 @@ def _paths() -> dict[str, Any]:
     }
 
 
-def _posting(name: str, summary: str, asked: type[BaseModel], given: type[BaseModel]) -> dict[str, Any]:
-    errors = _errors(400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
+def _streaming(name: str, summary: str, asked: type[BaseModel], given: type[BaseModel]) -> dict[str, Any]:
+    found = _posting(name, summary, asked, given)
     content = {**_json(given), "text/event-stream": {"schema": _EVENT}}
+    found["responses"] |= {
+        "200": {"description": "The reply; events if it is streamed.", "content": content},
+        **_errors(429, 503),
+    }
+    return found
+
+
+def _posting(name: str, summary: str, asked: type[BaseModel], given: type[BaseModel]) -> dict[str, Any]:
     return {
         "operationId": name,
         "summary": summary,
         "requestBody": {"required": True, "content": _json(asked)},
         "responses": {
-            "200": {"description": "The reply; events if it is streamed.", "content": content},
-            **errors,
+            "200": {"description": summary, "content": _json(given)},
+            **_errors(400, 401, 403, 404, 408, 413, 415, 500),
         },
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from farthing.server.protocol.errors import ApiError, invalid, unsupported
 from farthing.server.protocol.limits import Limits
-from farthing.server.protocol.schema import HARMLESS, UNSERVED
+from farthing.server.protocol.schema import HARMLESS, INSTEAD, UNSERVED
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,11 +72,13 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def checked(model: type[Model], data: dict[str, Any]) -> Model:
+def checked(
+    model: type[Model], data: dict[str, Any], unserved: Mapping[str, tuple[Any, ...]] = UNSERVED
+) -> Model:
     """`data` as a request. Raises ApiError 400 naming the field."""
-    for field, idle in UNSERVED.items():
+    for field, idle in unserved.items():
         if field in data and data[field] not in idle:
-            raise unsupported(field)
+            raise unsupported(field, INSTEAD.get(field))
     try:
         return model.model_validate(data)
     except ValidationError as problem:
@@ -111,7 +114,7 @@ def _names_a_type(part: str) -> bool:
     return "[" in part or part in ("str", "int", "float", "bool", "dict") or part[:1].isupper()
 
 
-def unknown_fields(request: BaseModel) -> list[str]:
+def unknown_fields(request: BaseModel, unserved: Mapping[str, Any] = UNSERVED) -> list[str]:
     """Fields that nobody here knows, for the warnings of the reply."""
     extra = request.model_extra or {}
-    return sorted(name for name in extra if name not in UNSERVED and name not in HARMLESS)
+    return sorted(name for name in extra if name not in unserved and name not in HARMLESS)

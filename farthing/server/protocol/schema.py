@@ -184,6 +184,37 @@ class CompletionRequest(Sampling):
     best_of: int | None = None
 
 
+class TokenizeRequest(Loose):
+    """POST /tokenize: of a text, or of a conversation."""
+
+    model: str | None = Field(None, description="One of /v1/models; the first of them when not given.")
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = Field(None, min_length=1)
+    tools: list[Tool] | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+    add_generation_prompt: bool | None = Field(None, description="False: no assistant's turn is opened.")
+    continue_final_message: bool | None = None
+    add_special_tokens: bool | None = Field(
+        None, description="What opens a document in front: of a text unless false, of a conversation if true."
+    )
+    return_token_strs: bool | None = None
+
+    @model_validator(mode="after")
+    def complete(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give prompt or messages, one of them")
+        if self.add_generation_prompt and self.continue_final_message:
+            raise ValueError("add_generation_prompt and continue_final_message contradict each other")
+        return self
+
+
+class DetokenizeRequest(Loose):
+    """POST /detokenize."""
+
+    model: str | None = None
+    tokens: list[int]
+
+
 # Known fields of the published API that are not served, with the values that ask for nothing.
 UNSERVED: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
@@ -195,6 +226,27 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "suffix": (None, ""),
     "best_of": (None, 1),
     "store": (None, False),
+}
+# The same of POST /v1/responses: here nothing is stored, so there is nothing that a request could go on from.
+UNSERVED_RESPONSES: dict[str, tuple[Any, ...]] = {
+    "store": (None, False),
+    "previous_response_id": (None,),
+    "conversation": (None,),
+    "background": (None, False),
+    "prompt": (None,),
+    "truncation": (None, "disabled"),
+    "context_management": (None, []),
+}
+# The same of POST /tokenize and /detokenize.
+UNSERVED_TOKENS: dict[str, tuple[Any, ...]] = {"chat_template": (None,), "mm_processor_kwargs": (None, {})}
+# What to do instead, where that is not plain.
+INSTEAD = {
+    "store": "store: nothing is stored here; leave it out or send false, and the whole conversation each time",
+    "previous_response_id": "previous_response_id: nothing is stored here; send the whole conversation as input",
+    "conversation": "conversation: nothing is stored here; send the whole conversation as input",
+    "background": "background: replies are not kept; wait for this one, or stream it",
+    "prompt": "prompt: no prompts are stored here; send instructions and input",
+    "truncation": "truncation: nothing is cut here; leave out what need not be read",
 }
 # Known fields that change nothing about the answer here.
 HARMLESS = frozenset(

@@ -157,7 +157,7 @@ def text_logprobs(model: ServedModel, entries: Iterable[Entry], start: int = 0) 
     tops: list[dict[str, float] | None] = []
     offsets: list[int] = []
     for entry in entries:
-        text = _name(model, entry.token_id)
+        text = token_text(model, entry.token_id)
         tokens.append(text)
         offsets.append(start)
         start += len(text)
@@ -170,12 +170,12 @@ def text_logprobs(model: ServedModel, entries: Iterable[Entry], start: int = 0) 
 def _top(model: ServedModel, top: Sequence[Sequence[Any]]) -> dict[str, float]:
     out: dict[str, float] = {}
     for token, logprob in top:
-        out.setdefault(_name(model, token), finite(logprob))
+        out.setdefault(token_text(model, token), finite(logprob))
     return out
 
 
-def _name(model: ServedModel, token_id: int) -> str:
-    """A token as text, or by its bytes where they are no text by themselves."""
+def token_text(model: ServedModel, token_id: int) -> str:
+    """A token by its text, or by its bytes where they are no text by themselves."""
     raw = token_bytes(model, token_id)
     try:
         return raw.decode("utf-8")

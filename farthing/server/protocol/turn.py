@@ -72,7 +72,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Delta:
-    """What became certain since the last one."""
+    """What became certain of one region since the last one."""
 
     thinking: str = ""
     content: str = ""
@@ -178,6 +178,7 @@ class TurnParser:
         self._decoder = tokenizer.stream(skip_special=True)
         self._stops = StopStrings(stops)
         self._delta = Delta()
+        self._left: list[Delta] = []
         self._with_entries = with_entries
         self._ledger = _Ledger()
         self._trim_thinking = not goes_on
@@ -210,10 +211,17 @@ class TurnParser:
         if not self.stopped:
             self._leave()
 
-    def take(self) -> Delta:
-        """What has become certain since the last call."""
-        delta, self._delta = self._delta, Delta()
-        return delta
+    def take(self) -> list[Delta]:
+        """What has become certain since the last call, in the order in which it was written."""
+        self._turn_over()
+        deltas, self._left = self._left, []
+        return deltas
+
+    def _turn_over(self) -> None:
+        """What comes now does not belong with what came."""
+        if self._delta:
+            self._left.append(self._delta)
+            self._delta = Delta()
 
     def _note(self, text: str, entry: Entry) -> None:
         if self._plain:
@@ -225,6 +233,7 @@ class TurnParser:
 
     def _move(self, target: Region) -> None:
         self._leave()
+        self._turn_over()
         if self.region == "thinking":
             self._trim_content = True
         if target == "call":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
@@ -29,22 +30,40 @@ def whole(ids: list[int], **more: Any) -> Delta:
 
 def streamed(ids: list[int], cuts: list[int], **more: Any) -> Delta:
     """Everything, taken out after each of the cuts, joined."""
+    return joined(deltas_of(ids, cuts, **more))
+
+
+def deltas_of(ids: list[int], cuts: Collection[int], **more: Any) -> list[Delta]:
     parser = TurnParser(TOKENIZER, TAGS, **more)
-    out = Delta()
+    out: list[Delta] = []
     for index, token in enumerate(ids):
         parser.feed(token, float(index))
         if index in cuts:
-            gather(out, parser.take())
+            out += parser.take()
     parser.finish()
-    gather(out, parser.take())
+    return out + parser.take()
+
+
+def joined(deltas: Iterable[Delta]) -> Delta:
+    out = Delta()
+    for delta in deltas:
+        out.thinking += delta.thinking
+        out.content += delta.content
+        out.entries += delta.entries
+        out.thinking_entries += delta.thinking_entries
     return out
 
 
-def gather(out: Delta, delta: Delta) -> None:
-    out.thinking += delta.thinking
-    out.content += delta.content
-    out.entries += delta.entries
-    out.thinking_entries += delta.thinking_entries
+def in_order(deltas: Iterable[Delta]) -> list[tuple[str, str]]:
+    """(region, text) of what was written, neighbours of one kind as one."""
+    out: list[tuple[str, str]] = []
+    for delta in deltas:
+        kind, text = ("thinking", delta.thinking) if delta.thinking else ("content", delta.content)
+        if out and out[-1][0] == kind:
+            out[-1] = (kind, out[-1][1] + text)
+        else:
+            out.append((kind, text))
+    return out
 
 
 def spelled(text: str, size: int) -> list[int]:
@@ -77,6 +96,10 @@ def test_the_result_does_not_depend_on_the_chunks(
     by_token = whole(spelled(text, 0), start=start, stops=stops)
     by_byte = whole(spelled(text, 1), start=start, stops=stops)
     in_pieces = streamed(spelled(text, 1), sorted(cuts), start=start, stops=stops)
+    at_once = deltas_of(spelled(text, 1), (), start=start, stops=stops)
+    one_by_one = deltas_of(spelled(text, 1), range(400), start=start, stops=stops)
+    assert in_order(at_once) == in_order(one_by_one)
+    assert not any(delta.thinking and delta.content for delta in at_once)
     for other in (by_byte, in_pieces):
         assert other.content == by_token.content
         assert other.thinking == by_token.thinking
@@ -159,7 +182,7 @@ def test_entries_belong_to_the_content_that_came_out() -> None:
     parser = TurnParser(TOKENIZER, TAGS, stops=["STOP"], with_entries=True)
     for index, token in enumerate(ids):
         parser.feed(token, float(index))
-    delta = parser.take()
+    delta = joined(parser.take())
     spelled_out = b"".join(TOKENIZER.token_bytes(entry.token_id) for entry in delta.entries).decode()
     assert spelled_out.strip().startswith("推理🙂 end")
     assert "more" not in spelled_out
