@@ -27,6 +27,7 @@ from farthing.models.rope import rotary_tables
 from farthing.models.whole import Int8Linear, Whole, WholeStrips
 
 _P, _N, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_STREAMS = (torch.float32, torch.bfloat16)
 _Parts = tuple[Tensor | Product | Whole | None, ...]
 
 
@@ -97,7 +98,8 @@ class Step:
         self._inv_freq, self._table_factor = model.inv_freq, model.table_factor
         self._cos = self._sin = torch.empty(0, config.head_dim // 2, dtype=torch.bfloat16)
         embedding, gain = model.model.embed_tokens.weight, model.model.norm.weight
-        self._name = "decode_pairs" if isinstance(head, Tensor) else "decode_whole"
+        whole = f"decode_whole_{fused.LETTER[embedding.dtype]}"
+        self._name = "decode_pairs" if isinstance(head, Tensor) else whole
         self._kept = layers, head, embedding, gain
         self._layers = (_Layer * len(layers))(*(_Layer(*map(_place, parts)) for parts in layers))
         self._model = _Model(
@@ -121,12 +123,14 @@ class Step:
             return None
         if config.head_dim not in fused.HEAD_SIZES or config.intermediate_size % STRIP:
             return None
-        head = _head(model)
-        kind = Product if isinstance(head, Tensor) else Whole
-        layers = [_parts(block, kind) for block in model.model.layers]
+        dtype, head = embedding.dtype, _head(model)
+        kind, streams = (Whole, _STREAMS) if isinstance(head, Whole) else (Product, _STREAMS[:1])
+        if head is None or dtype not in streams:
+            return None
+        layers = [_parts(block, kind, dtype) for block in model.model.layers]
         known = [parts for parts in layers if parts is not None]
-        is_wide = all(_is_wide(weight) for weight in (embedding, model.model.norm.weight))
-        return cls(model, known, head) if head is not None and is_wide and len(known) == len(layers) else None
+        suits = all(_is_plain(weight, dtype) for weight in (embedding, model.model.norm.weight))
+        return cls(model, known, head) if suits and len(known) == len(layers) else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copied model has tensors of its own; until it is published the plain operations have to do."""
@@ -169,21 +173,21 @@ def _place(part: Tensor | ctypes.Structure | ctypes.Array[_Layer] | None) -> int
     return part.data_ptr() if isinstance(part, Tensor) else ctypes.addressof(part)
 
 
-def _is_wide(weight: Tensor) -> bool:
-    return weight.dtype == torch.float32 and weight.is_contiguous()
+def _is_plain(weight: Tensor, dtype: torch.dtype) -> bool:
+    return weight.dtype == dtype and weight.is_contiguous()
 
 
 def _head(model: Any) -> Tensor | Whole | None:
     """The head's weight [V, C] in float32, or in 8 bits."""
     if model.head is not None:
         return _whole(model.head)
-    is_plain = model.head_dtype in (None, torch.float32) and _is_wide(model.head_weight)
-    return model.head_weight if is_plain else None
+    suits = model.head_dtype in (None, torch.float32) and _is_plain(model.head_weight, torch.float32)
+    return model.head_weight if suits else None
 
 
-def _parts(block: Any, kind: type[Product | Whole]) -> _Parts | None:
-    """Gains and products of one layer, as the compiled step is told of them; the tensors behind it belong to the model.
-    None where they are others than it knows, or products not of that kind."""
+def _parts(block: Any, kind: type[Product | Whole], dtype: torch.dtype) -> _Parts | None:
+    """Gains in `dtype` and products of one layer, as the compiled step is told of them; the tensors behind it belong to
+    the model. None where they are others than it knows, or products not of that kind."""
     attention, mlp = block.self_attn, block.mlp
     if not isinstance(attention, Attention) or not isinstance(mlp, MLP) or attention.interleaved:
         return None
@@ -192,7 +196,7 @@ def _parts(block: Any, kind: type[Product | Whole]) -> _Parts | None:
     products = [_product(linear) for linear in (attention.qkv, attention.o_proj, mlp.gate_up, mlp.down_proj)]
     if not all(isinstance(product, kind) for product in products):
         return None
-    return (*gains, *products) if all(gain is None or _is_wide(gain) for gain in gains) else None
+    return (*gains, *products) if all(gain is None or _is_plain(gain, dtype) for gain in gains) else None
 
 
 def _product(linear: object) -> Product | Whole | None:

@@ -52,8 +52,10 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def published(config: ModelConfig = CONFIG, *, in_8_bits: bool = False) -> Decoder:
-    model = initialise(Decoder(config), 3)
+def published(
+    config: ModelConfig = CONFIG, *, in_8_bits: bool = False, parameters: torch.dtype = torch.float32
+) -> Decoder:
+    model = initialise(Decoder(config), 3).to(parameters)
     if config.attention_bias:
         for block in model.model.layers:
             for part in (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj):
@@ -144,10 +146,13 @@ def test_a_step_is_what_the_plain_operations_compute(
             assert torch.equal(mine[:, row, :, length + 1 :], other[:, row, :, length + 1 :])
 
 
+@pytest.mark.parametrize("parameters", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_in_8_bits_it_is_the_plain_operations_to_the_last_bit(config: ModelConfig) -> None:
+def test_in_8_bits_it_is_the_plain_operations_to_the_last_bit(
+    config: ModelConfig, parameters: torch.dtype
+) -> None:
     """Those of the same machine: their sums are exact, and all else is computed by the same functions."""
-    model = published(config, in_8_bits=True)
+    model = published(config, in_8_bits=True, parameters=parameters)
     ours, theirs = filled(config, 9), filled(config, 9)
     assert model.step is not None
     found = model.step.logits(rows_of(ours))

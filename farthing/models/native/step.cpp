@@ -18,17 +18,16 @@
 
 namespace {
 
-// P: Product or Whole.
-template <typename P>
+// P: Product or Whole. R: what the residual stream, the embedding and the gains are kept in.
+template <typename P, typename R>
 struct Layer {
-    const float *input_gain, *post_gain, *q_gain, *k_gain;
+    const R *input_gain, *post_gain, *q_gain, *k_gain;
     const P *qkv, *out, *gate_up, *down;
 };
 
-// What `layers` and `head` point to is said by the function that is called.
+// What is pointed to is said by the function that is called.
 struct Model {
-    const void *layers, *head;
-    const float *embedding, *gain;
+    const void *layers, *head, *embedding, *gain;
     int64_t num_layers, hidden, queries, keys, size, intermediate, vocabulary;
     float eps, scale;
 };
@@ -45,14 +44,15 @@ struct Batch {
 };
 
 // Rows of everything that passes from one phase to the next; each is written before it is read.
+template <typename R>
 struct Between {
-    std::unique_ptr<float[]> stream;
+    std::unique_ptr<R[]> stream;
     std::unique_ptr<bf16[]> normed, qkv, read, gated, change;
     std::unique_ptr<uint8_t[]> numbers;
     std::unique_ptr<float[]> scales;
 
     Between(const Model& m, int64_t rows)
-        : stream(new float[rows * m.hidden]), normed(new bf16[rows * m.hidden]),
+        : stream(new R[rows * m.hidden]), normed(new bf16[rows * m.hidden]),
           qkv(new bf16[rows * (m.queries + 2 * m.keys) * m.size]), read(new bf16[rows * m.queries * m.size]),
           gated(new bf16[rows * m.intermediate]), change(new bf16[rows * m.hidden]),
           numbers(new uint8_t[rows * (std::max({m.hidden, m.queries * m.size, m.intermediate}) + PIECE)]),
@@ -97,7 +97,8 @@ inline void apply_gated(const Worker& w, const bf16* x, const Whole& product, bf
     multiply_gated(w.rounded, product, out, w.thread, w.threads);
 }
 
-inline void apply_head(const Worker& w, const bf16* x, const Model&, const Whole& head, float*, float* out) {
+template <typename R>
+inline void apply_head(const Worker& w, const bf16* x, const Model&, const Whole& head, R*, float* out) {
     round_rows(w, x, head);
     multiply(w.rounded, head, out, w.thread, w.threads);
 }
@@ -107,9 +108,9 @@ inline int64_t place(const Model& m, const Batch& batch, int64_t layer, int64_t 
 }
 
 // One key head of one row: turned, written to its slot, and read by its queries.
-template <typename P>
-void attend_head(const Model& m, const Layer<P>& layer, const Batch& batch, int64_t index, int64_t n, int64_t h, bf16* qkv,
-                 bf16* read, ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
+template <typename P, typename R>
+void attend_head(const Model& m, const Layer<P, R>& layer, const Batch& batch, int64_t index, int64_t n, int64_t h,
+                 bf16* qkv, bf16* read, ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
     int64_t size = m.size, group = m.queries / m.keys, at = batch.lengths[n];
     int64_t own = place(m, batch, index, n, h), donor = place(m, batch, index, batch.donors[n], h);
     bf16 *row = qkv + n * (m.queries + 2 * m.keys) * size, *q = row + h * group * size;
@@ -125,14 +126,15 @@ void attend_head(const Model& m, const Layer<P>& layer, const Batch& batch, int6
 }
 
 // The stream takes in a change, or begins as the tokens' embeddings, and its norm becomes what is computed next.
-void renew(const Model& m, const Batch& batch, const float* gain, const bf16* change, float* stream, bf16* out) {
+template <typename R>
+void renew(const Model& m, const Batch& batch, const R* gain, const bf16* change, R* stream, bf16* out) {
     std::vector<float> row(m.hidden);
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < batch.rows; n++) {
-        float* x = stream + n * m.hidden;
+        R* x = stream + n * m.hidden;
         const bf16* change_n = change ? change + n * m.hidden : nullptr;
         if (!change)
-            std::memcpy(x, m.embedding + batch.tokens[n] * m.hidden, m.hidden * sizeof(float));
+            std::memcpy(x, static_cast<const R*>(m.embedding) + batch.tokens[n] * m.hidden, m.hidden * sizeof(R));
         add_norm_row(x, change_n, gain, x, out + n * m.hidden, m.hidden, m.eps, row.data());
     }
 }
@@ -148,11 +150,11 @@ void draw_rows(const Model& m, const Batch& batch) {
 }
 
 // H: what the head's weight is made of.
-template <typename P, typename H>
-void share(const Model& m, const Batch& batch, Between& between, int thread, int threads) {
+template <typename P, typename H, typename R>
+void share(const Model& m, const Batch& batch, Between<R>& between, int thread, int threads) {
     WholeRows rounded{between.numbers.get(), between.scales.get(), Blocks(batch.rows, WHOLE_ROWS)};
     Worker worker{batch.rows, thread, threads, rounded};
-    float* stream = between.stream.get();
+    R* stream = between.stream.get();
     bf16 *normed = between.normed.get(), *qkv = between.qkv.get(), *read = between.read.get();
     bf16 *gated = between.gated.get(), *change = between.change.get();
     ReadGroup<bf16> read_group = reader<bf16>(m.size);
@@ -160,7 +162,7 @@ void share(const Model& m, const Batch& batch, Between& between, int thread, int
     int64_t jobs = batch.rows * m.keys;
     int chunk = std::max<int64_t>(1, std::min<int64_t>(4, jobs / (4 * threads)));
     for (int64_t index = 0; index < m.num_layers; index++) {
-        const Layer<P>& layer = static_cast<const Layer<P>*>(m.layers)[index];
+        const Layer<P, R>& layer = static_cast<const Layer<P, R>*>(m.layers)[index];
         renew(m, batch, layer.input_gain, index ? change : nullptr, stream, normed);
         apply(worker, normed, *layer.qkv, qkv);
 #pragma omp barrier
@@ -175,25 +177,33 @@ void share(const Model& m, const Batch& batch, Between& between, int thread, int
         apply(worker, gated, *layer.down, change);
 #pragma omp barrier
     }
-    renew(m, batch, m.gain, change, stream, normed);
+    renew(m, batch, static_cast<const R*>(m.gain), change, stream, normed);
     apply_head(worker, normed, m, *static_cast<const H*>(m.head), stream, batch.logits);
     if (batch.uniform) draw_rows(m, batch);
 }
 
-template <typename P, typename H>
+template <typename P, typename H, typename R>
 void decode(const Model& model, const Batch& batch, int threads) {
-    Between between(model, batch.rows);
+    Between<R> between(model, batch.rows);
 #pragma omp parallel num_threads(threads)
-    share<P, H>(model, batch, between, omp_get_thread_num(), omp_get_num_threads());
+    share<P, H, R>(model, batch, between, omp_get_thread_num(), omp_get_num_threads());
 }
 
 }  // namespace
 
 extern "C" {
 
-void decode_pairs(const Model* model, const Batch* batch, int threads) { decode<Product, float>(*model, *batch, threads); }
+void decode_pairs(const Model* model, const Batch* batch, int threads) {
+    decode<Product, float, float>(*model, *batch, threads);
+}
 
-void decode_whole(const Model* model, const Batch* batch, int threads) { decode<Whole, Whole>(*model, *batch, threads); }
+void decode_whole_f(const Model* model, const Batch* batch, int threads) {
+    decode<Whole, Whole, float>(*model, *batch, threads);
+}
+
+void decode_whole_b(const Model* model, const Batch* batch, int threads) {
+    decode<Whole, Whole, bf16>(*model, *batch, threads);
+}
 
 // Weights [outputs, inputs] into strips, see product.h.
 void to_strips(const bf16* weight, bf16* strips, int64_t inputs, int64_t outputs, int threads) {
