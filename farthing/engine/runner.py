@@ -54,7 +54,9 @@ class Runner:
         c.stops[slot, : len(params.stop_token_ids)] = params.stop_token_ids
         self._group([slot], 0)
         if sequence.donor is not None and sequence.num_computed:
-            self.slots.copy_prefix(self.slot_of[sequence.donor], slot, sequence.num_computed)
+            donor = self.slot_of[sequence.donor]
+            self.slots.copy_prefix(donor, slot, sequence.num_computed)
+            self._join(donor, slot, sequence.num_computed)
         sequence.donor = None
 
     def _group(self, slots: list[int], num_tokens: int) -> None:
@@ -63,6 +65,14 @@ class Runner:
         self._alike = None
         self.columns.group[slots] = self._groups
         self.columns.shared[slots] = num_tokens // ROW_QUANTUM * ROW_QUANTUM
+
+    def _join(self, donor: int, slot: int, num_tokens: int) -> None:
+        """A slot that holds the donor's first `num_tokens` belongs to its group, unless that has more in common."""
+        c, whole = self.columns, num_tokens // ROW_QUANTUM * ROW_QUANTUM
+        if not c.shared[donor]:  # alone until now
+            self._group([donor, slot], num_tokens)
+        elif whole >= c.shared[donor]:
+            c.group[slot], c.shared[slot] = c.group[donor], c.shared[donor]
 
     def _free_slot(self) -> int:
         for slot in range(self.num_decoding, len(self.seated)):
@@ -83,10 +93,7 @@ class Runner:
         last = self.num_decoding - 1
         if slot <= last:
             self.num_decoding, self._alike = last, None
-            if keep_slot:
-                self._exchange([slot, last], [last, slot])
-            elif slot < last:
-                self._take_over(slot, last)
+            self._exchange(slot, last, keep_slot)
         if not keep_slot:
             self.release(sequence)
 
@@ -96,16 +103,21 @@ class Runner:
         if not self.slot_of:
             self.slots.clear()
 
-    def _take_over(self, slot: int, source: int) -> None:
-        """The sequence in `source` moves to `slot`, whose own leaves and is not kept: half of an exchange."""
-        leaving, moving = self.seated[slot], self.seated[source]
-        assert leaving is not None and moving is not None
-        self.slots.copy_prefix(source, slot, int(self.columns.length[source]))
-        self.columns.permute([source], [slot])
-        self.seated[slot], self.seated[source] = moving, leaving
-        self.slot_of[moving], self.slot_of[leaving] = slot, source
+    def _exchange(self, slot: int, other: int, is_kept: bool) -> None:
+        """The sequence in `other` moves to `slot`; whoever is there goes the other way, with keys and values if those
+        are kept."""
+        if slot == other:
+            return
+        self._alike = None
+        lengths = self.columns.length
+        if is_kept:
+            self.slots.exchange(slot, other, int(max(lengths[slot], lengths[other])))
+        else:
+            self.slots.copy_prefix(other, slot, int(lengths[other]))
+        self.columns.permute([slot, other], [other, slot])
+        self._sit({other: self.seated[slot], slot: self.seated[other]})
 
-    def _exchange(self, sources: list[int], targets: list[int]) -> None:
+    def _reorder(self, sources: list[int], targets: list[int]) -> None:
         """Move whole rows at once: storage, columns and who sits where."""
         if sources == targets:
             return
@@ -113,11 +125,13 @@ class Runner:
         tokens = int(self.columns.length[sources].max(initial=0))
         self.slots.permute(sources, targets, tokens)
         self.columns.permute(sources, targets)
-        moved = [self.seated[source] for source in sources]
-        for target, sequence in zip(targets, moved, strict=True):
-            self.seated[target] = sequence
+        self._sit({target: self.seated[source] for source, target in zip(sources, targets, strict=True)})
+
+    def _sit(self, places: dict[int, Sequence | None]) -> None:
+        for slot, sequence in places.items():
+            self.seated[slot] = sequence
             if sequence is not None:
-                self.slot_of[sequence] = target
+                self.slot_of[sequence] = slot
 
     @torch.no_grad()
     def prefill(self, chunks: list[Chunk]) -> list[int]:
@@ -131,8 +145,7 @@ class Runner:
             ready += self._prefill_alike(list(alike), start, end)
         for sequence in ready:
             slot = self.slot_of[sequence]
-            if slot != self.num_decoding:
-                self._exchange([slot, self.num_decoding], [self.num_decoding, slot])
+            self._exchange(self.num_decoding, slot, self.seated[self.num_decoding] is not None)
             self.num_decoding, self._alike = self.num_decoding + 1, None
         return [self.slot_of[sequence] for sequence in ready]
 
@@ -168,7 +181,7 @@ class Runner:
         num_rows, c = self.num_decoding, self.columns
         slots = np.arange(num_rows)
         if not self.slots.are_read_exactly:
-            self._exchange(*ordering(c.length[:num_rows] + 1))
+            self._reorder(*ordering(c.length[:num_rows] + 1))
         self._lengthen(int(c.length[:num_rows].max()) + 1)
         step = self.model.step if self.slots.keys.dtype == torch.bfloat16 else None
         if step is not None and c.is_plain[:num_rows].all():

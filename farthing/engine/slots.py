@@ -97,6 +97,13 @@ class Slots:
         for store in (self.keys, self.values):
             store[:, targets, :, :num_tokens] = store[:, sources, :, :num_tokens]
 
+    def exchange(self, one: int, other: int, num_tokens: int) -> None:
+        """Two slots take over what the other held, in a fraction of the time that `permute` needs for it."""
+        for store in (self.keys, self.values):
+            held = store[:, one, :, :num_tokens].clone()
+            store[:, one, :, :num_tokens] = store[:, other, :, :num_tokens]
+            store[:, other, :, :num_tokens] = held
+
     def copy_prefix(self, source: int, target: int, num_tokens: int) -> None:
         """Share a prefix: its keys and values are computed once and copied."""
         for store in (self.keys, self.values):

@@ -106,6 +106,47 @@ def test_a_group_reads_one_beginning(published: Decoder, monkeypatch: pytest.Mon
     assert told[-1][1].donors.tolist() == [0, 1] and told[-1][1].shared.tolist() == [32, 32]
 
 
+def test_who_comes_later_reads_the_beginning_of_those_before(
+    published: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that still writes, then of one that has ended and was kept; to the last bit what they write alone."""
+    told: list[Alike] = []
+    make: Callable[..., Alike] = Alike.of
+    monkeypatch.setattr(Alike, "of", lambda *columns: told.append(make(*columns)) or told[-1])
+    system = tuple(range(2, 42))
+    first, second, third, fourth, other = (
+        Request((*system, 50 + seed, 51), SamplingParams(max_new_tokens=20, seed=seed), str(seed))
+        for seed in range(5)
+    )
+    other = replace(other, prompt_ids=(1, *other.prompt_ids))
+    partly = replace(fourth, prompt_ids=(*system[:20], *range(60, 30, -1)), request_id="partly")
+    engine = Engine(published, cache_dtype=torch.bfloat16, keep_prefixes=True, max_cold=1)
+    found: dict[str, Completion] = {}
+
+    def write(*requests: Request, until: int) -> None:
+        for request in requests:
+            engine.add(request)
+        while len(found) < until and not engine.scheduler.is_idle:
+            found.update({e.request_id: e.completion for e in engine.step() if e.completion is not None})
+
+    engine.add(first)
+    for _ in range(5):
+        assert not any(event.completion for event in engine.step())
+    write(second, other, until=3)
+    assert sorted(told[-1].shared.tolist()) in ([0, 32, 32], [0, 32], [32, 32]), (
+        "two of three have it in common"
+    )
+    assert any(sorted(alike.shared.tolist()) == [0, 32, 32] for alike in told)
+    told.clear()
+    write(third, fourth, partly, until=6)
+    assert any(sorted(alike.shared.tolist()) == [0, 32, 32] for alike in told), "half a beginning is none"
+    engine.check_integrity()
+    for request in (first, second, third, fourth, other, partly):
+        alone = written(published, [request])[0]
+        assert alone.token_ids == found[request.request_id].token_ids
+        assert alone.logprobs == pytest.approx(found[request.request_id].logprobs, abs=0.05)
+
+
 @pytest.mark.parametrize("published", ["bfloat16"], indirect=True)
 @pytest.mark.parametrize("settings", (COMPANIES | PIECES).values(), ids=COMPANIES | PIECES)
 def test_it_writes_what_the_plain_operations_write(published: Decoder, settings: dict[str, int]) -> None:
