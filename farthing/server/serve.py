@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 
 from farthing.cost.hardware import available_cores
@@ -116,8 +117,8 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server.append(Server(config, service))
-    with listening:
-        server[0].run(sockets=[listening])
+    with listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server[0].serve(sockets=[listening]))
     if link.fatal is not None:
         raise CheckpointError(link.fatal)
 

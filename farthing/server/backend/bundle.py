@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 Row = list[Any]
-SECONDS_EACH = 0.006
+SECONDS_EACH = 0.008
 """Long beside what it costs both processes when something of a reply goes out (docs/serving.md, under load)."""
-LONGEST_SECONDS = 0.1
+LONGEST_SECONDS = 0.125
 
 
 class Bundle:
