@@ -73,7 +73,8 @@ async def _frames(reply: Reply, view: ResponseView) -> AsyncIterator[bytes]:
 
 def _told(wanted: ResponsesRequest, asked: Asked) -> dict[str, Any]:
     """The fields of a response that repeat what was asked for, and say what held where nothing was."""
-    sent = wanted.model_dump(mode="json", by_alias=True)
+    sent = wanted.model_dump(mode="json", include={"tools", "tool_choice"})
+    text = wanted.text.model_dump(mode="json", by_alias=True, exclude_unset=True) if wanted.text else {}
     extra = wanted.model_extra or {}
     reasoning = wanted.reasoning
     ignored = [f"{name}: unknown, ignored" for name in unknown_fields(wanted, UNSERVED_RESPONSES)]
@@ -88,7 +89,7 @@ def _told(wanted: ResponsesRequest, asked: Asked) -> dict[str, Any]:
         "frequency_penalty": wanted.frequency_penalty or 0.0,
         "top_logprobs": wanted.top_logprobs or 0,
         "reasoning": {"effort": reasoning.effort if reasoning else None, "summary": None},
-        "text": sent["text"] if wanted.text and wanted.text.format else {"format": {"type": "text"}},
+        "text": text | {"format": text.get("format") or {"type": "text"}},
         "tools": sent["tools"] or [],
         "tool_choice": sent["tool_choice"] or "auto",
         "parallel_tool_calls": wanted.parallel_tool_calls is not False,

@@ -57,26 +57,20 @@ class ChatView:
     def fields(self, delta: Delta) -> dict[str, Any]:
         """The `delta` of a chunk; empty where nothing of it is shown."""
         out: dict[str, Any] = {}
-        content = delta.content
         if delta.thinking and self.wish.shown:
             if self.wish.separate:
                 out["reasoning_content"] = out["reasoning"] = delta.thinking
             else:
-                content = self._tagged(delta.thinking, content)
-        elif content and self._in_tags:
-            content, self._in_tags = f"\n</think>\n\n{content}", False
-        if content:
-            out["content"] = content
+                out["content"] = delta.thinking if self._in_tags else f"<think>\n{delta.thinking}"
+                self._in_tags = True
+        elif delta.content:
+            out["content"] = f"\n</think>\n\n{delta.content}" if self._in_tags else delta.content
+            self._in_tags = False
         if delta.calls:
             out["tool_calls"] = [
                 self._call(piece.index, piece.name, piece.arguments) for piece in delta.calls
             ]
         return out
-
-    def _tagged(self, thinking: str, content: str) -> str:
-        text = thinking if self._in_tags else f"<think>\n{thinking}"
-        self._in_tags = not content
-        return text if self._in_tags else f"{text}\n</think>\n\n{content}"
 
     def _call(self, index: int, name: str | None, arguments: str) -> dict[str, Any]:
         if name is None:

@@ -71,7 +71,7 @@ def stripped(response: dict[str, Any]) -> dict[str, Any]:
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"temperature": 0},
-    {"reasoning": {"effort": "none"}},
+    {"reasoning": {"enabled": False}},
     {"reasoning": {"exclude": True}},
     {"include": ["message.output_text.logprobs"], "top_logprobs": 2, "reasoning": {"max_tokens": 4}},
     {"max_output_tokens": 4},

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farthing.server.protocol.calls import CallParser
+from farthing.server.protocol.shown import ChatView
+from farthing.server.protocol.thinking import Wish
 from farthing.server.protocol.turn import Delta, StopStrings, Tags, TurnParser
 from farthing.text.bpe import train
 from farthing.text.regions import split
@@ -52,6 +54,15 @@ def joined(deltas: Iterable[Delta]) -> Delta:
         out.entries += delta.entries
         out.thinking_entries += delta.thinking_entries
     return out
+
+
+def tagged(deltas: Iterable[Delta]) -> str:
+    """What a client reads who wants the thinking in the content."""
+    nobody: Any = None
+    view = ChatView(nobody, Wish(separate=False), with_entries=False)
+    for delta in deltas:
+        view.add(delta)
+    return str(view.message["content"])
 
 
 def in_order(deltas: Iterable[Delta]) -> list[tuple[str, str]]:
@@ -100,6 +111,7 @@ def test_the_result_does_not_depend_on_the_chunks(
     one_by_one = deltas_of(spelled(text, 1), range(400), start=start, stops=stops)
     assert in_order(at_once) == in_order(one_by_one)
     assert not any(delta.thinking and delta.content for delta in at_once)
+    assert tagged(at_once) == tagged(one_by_one)
     for other in (by_byte, in_pieces):
         assert other.content == by_token.content
         assert other.thinking == by_token.thinking
