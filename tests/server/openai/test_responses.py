@@ -151,6 +151,10 @@ def test_thinking_is_an_item_of_its_own_in_front_of_the_answer(client: openai.Op
     silent = ask(client, model="caller", max_output_tokens=60, reasoning={"effort": "none"})
     assert "reasoning" not in {item.type for item in silent.output}
     assert silent.reasoning.effort == "none"
+    hidden = ask(client, model="caller", max_output_tokens=60, reasoning={"max_tokens": 6, "exclude": True})
+    assert "reasoning" not in {item.type for item in hidden.output}
+    assert hidden.output_text == response.output_text
+    assert hidden.usage.output_tokens == response.usage.output_tokens
 
 
 def test_a_response_that_was_cut_says_so(client: openai.OpenAI) -> None:
