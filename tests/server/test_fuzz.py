@@ -23,7 +23,7 @@ from farthing.server.protocol.answers import (
     Tokenized,
 )
 
-CASES = int(os.environ.get("FARTHING_FUZZ_CASES", "120"))
+CASES = int(os.environ.get("FARTHING_FUZZ_CASES", "80"))
 SLOWLY = settings(
     max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=CASES < 1000
 )
