@@ -39,7 +39,8 @@ _ARGUMENTS = {
 }
 _VARIANTS = {"add_norm": ("_ff", "_fb", "_bb"), "norm_rotate": ("_ff", "_fb", "_bb"), "draw": ("",)}
 _WITH_PAIRS = {
-    "decode_pairs": (_P, _P, _INT),
+    "decode_pairs_f": (_P, _P, _INT),
+    "decode_pairs_b": (_P, _P, _INT),
     "decode_whole_f": (_P, _P, _INT),
     "decode_whole_b": (_P, _P, _INT),
     "to_strips": (_P, _P, _N, _N, _INT),

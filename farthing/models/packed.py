@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from farthing.models import fused
 
@@ -63,6 +63,19 @@ class Strips:
         return self
 
 
+class StripsLinear(nn.Module):
+    """Stands in for a `Linear` or for several of one input, where no other copy of the weight is kept; nothing in it is
+    trained."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.strips, self.bias = Strips(weight.detach()), None if bias is None else bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out] in bfloat16."""
+        return self.strips(x.detach(), self.bias)
+
+
 class Packed:
     """A weight [out, in] in oneDNN's layout, for products of any number of rows; it cannot be changed or read back."""
 
@@ -81,9 +94,14 @@ def packed(weight: Tensor) -> Strips | Packed | None:
     """The weight packed; None where that is not to be had: another dtype, device or processor."""
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or weight.numel() == 0:
         return None
-    if fused.has_pairs() and not _has_tiles() and not weight.shape[0] % STRIP and not weight.shape[1] % 2:
+    if suits_strips(*weight.shape):
         return Strips(weight)
     return Packed(weight) if _has_packing() else None
+
+
+def suits_strips(outputs: int, inputs: int) -> bool:
+    """Whether a bfloat16 weight of that shape is best multiplied in strips on this machine."""
+    return fused.has_pairs() and not _has_tiles() and not outputs % STRIP and not inputs % 2
 
 
 @cache

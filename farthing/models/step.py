@@ -22,7 +22,7 @@ from torch import Tensor
 from farthing.models import fused
 from farthing.models.attention import Attention
 from farthing.models.layers import MLP, FusedLinears, Linear
-from farthing.models.packed import STRIP, Product, Strips
+from farthing.models.packed import STRIP, Product, Strips, StripsLinear
 from farthing.models.rope import rotary_tables
 from farthing.models.whole import Int8Linear, Whole, WholeStrips
 
@@ -98,8 +98,8 @@ class Step:
         self._inv_freq, self._table_factor = model.inv_freq, model.table_factor
         self._cos = self._sin = torch.empty(0, config.head_dim // 2, dtype=torch.bfloat16)
         embedding, gain = model.model.embed_tokens.weight, model.model.norm.weight
-        whole = f"decode_whole_{fused.LETTER[embedding.dtype]}"
-        self._name = "decode_pairs" if isinstance(head, Tensor) else whole
+        kind = "pairs" if isinstance(head, Tensor) else "whole"
+        self._name = f"decode_{kind}_{fused.LETTER[embedding.dtype]}"
         self._kept = layers, head, embedding, gain
         self._layers = (_Layer * len(layers))(*(_Layer(*map(_place, parts)) for parts in layers))
         self._model = _Model(
@@ -124,8 +124,8 @@ class Step:
         if config.head_dim not in fused.HEAD_SIZES or config.intermediate_size % STRIP:
             return None
         dtype, head = embedding.dtype, _head(model)
-        kind, streams = (Whole, _STREAMS) if isinstance(head, Whole) else (Product, _STREAMS[:1])
-        if head is None or dtype not in streams:
+        kind = Whole if isinstance(head, Whole) else Product
+        if head is None or dtype not in _STREAMS:
             return None
         layers = [_parts(block, kind, dtype) for block in model.model.layers]
         known = [parts for parts in layers if parts is not None]
@@ -178,11 +178,11 @@ def _is_plain(weight: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _head(model: Any) -> Tensor | Whole | None:
-    """The head's weight [V, C] in float32, or in 8 bits."""
+    """The head's weight [V, C] in the dtype of the stream, or in 8 bits."""
     if model.head is not None:
         return _whole(model.head)
-    suits = model.head_dtype in (None, torch.float32) and _is_plain(model.head_weight, torch.float32)
-    return model.head_weight if suits else None
+    weight, dtype = model.head_weight, model.model.embed_tokens.weight.dtype
+    return weight if model.head_dtype in (None, dtype) and _is_plain(weight, dtype) else None
 
 
 def _parts(block: Any, kind: type[Product | Whole], dtype: torch.dtype) -> _Parts | None:
@@ -207,6 +207,8 @@ def _product(linear: object) -> Product | Whole | None:
     if isinstance(linear, Linear):
         is_plain = linear.adapter is None and linear.bias is None
         return linear.packed.product(None) if is_plain and isinstance(linear.packed, Strips) else None
+    if isinstance(linear, StripsLinear):
+        return linear.strips.product(linear.bias)
     return _whole(linear)
 
 

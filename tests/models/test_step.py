@@ -21,6 +21,7 @@ from farthing.models.decoder import Decoder, initialise
 from farthing.models.int8 import quantise
 from farthing.models.lora import LoraConfig, adapt
 from farthing.models.packed import Strips, packed
+from farthing.models.sampling_only import pack
 from farthing.models.step import Alike, Rows
 
 pytestmark = pytest.mark.skipif(
@@ -60,8 +61,7 @@ def published(
         for block in model.model.layers:
             for part in (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj):
                 part.bias.normal_(generator=torch.Generator().manual_seed(4))
-    if in_8_bits:
-        quantise(model)
+    quantise(model) if in_8_bits else pack(model)
     model.publish(torch.bfloat16)
     return model
 
@@ -144,6 +144,20 @@ def test_a_step_is_what_the_plain_operations_compute(
             new = (mine[:, row, :, length].float(), other[:, row, :, length].float())
             torch.testing.assert_close(*new, atol=0.05, rtol=0.05)
             assert torch.equal(mine[:, row, :, length + 1 :], other[:, row, :, length + 1 :])
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_with_parameters_in_bfloat16_it_is_the_plain_operations(config: ModelConfig) -> None:
+    """Those of the same machine, to the last bit: both multiply the same strips. Only logits are not rounded here."""
+    model = published(config, parameters=torch.bfloat16)
+    ours, theirs = filled(config, 9), filled(config, 9)
+    assert model.step is not None
+    found = model.step.logits(rows_of(ours))
+    ids, attend = tokens_of(len(LENGTHS)).unsqueeze(1), DecodeAttend(theirs, LENGTHS.numpy())
+    hidden = model.hidden(ids, LENGTHS.unsqueeze(1), attend)[:, 0]
+    expected = hidden.double() @ model.head_weight.double().T
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
 
 
 @pytest.mark.parametrize("parameters", [torch.float32, torch.bfloat16])
@@ -271,7 +285,7 @@ def test_whatever_is_not_plainly_dense_has_no_step() -> None:
     rounded.head_dtype = torch.bfloat16
     rounded.publish(torch.bfloat16)
     assert rounded.step is None, "another head"
-    narrow = initialise(Decoder(CONFIG), 3).bfloat16()
+    narrow = initialise(Decoder(CONFIG), 3).bfloat16()  # and not packed
     narrow.publish(torch.bfloat16)
     assert narrow.step is None, "parameters that are multiplied as they are"
     assert published(replace(CONFIG, intermediate_size=100)).step is None, "half a strip"

@@ -58,10 +58,6 @@ inline void read_values(const Cache<T>& cache, int64_t step, int64_t channel, co
 
 #ifdef __AVX512BF16__
 // The same in pairs of channels, and pairs of values.
-inline __m512i pairs(const bf16* x, int here) {
-    return here >= 2 * LANES ? _mm512_loadu_si512(x) : _mm512_maskz_loadu_epi16((1u << here) - 1, x);
-}
-
 template <int GROUP, int SIZE>
 struct Queries<bf16, GROUP, SIZE> {
     static constexpr int PARTS = (SIZE + 2 * LANES - 1) / (2 * LANES);

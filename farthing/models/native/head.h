@@ -27,21 +27,36 @@ inline void draw_row(const float* logits, double uniform, int64_t size, float* m
 
 constexpr int SIDE = 4, WIDE = 16;  // SIDE rows and SIDE outputs have 16 sums; WIDE outputs are read per block of rows
 
+// One register of inputs, and what one of states and one of weights add to a register of sums.
+inline Lanes piece(const float* x, int64_t) { return load(x); }
+
+inline Lanes met(Lanes sums, Lanes x, Lanes weights) { return sums + x * weights; }
+
+#ifdef __AVX512BF16__
+inline __m512i piece(const bf16* x, int64_t here) { return pairs(x, here); }
+
+inline Lanes met(Lanes sums, __m512i x, __m512i weights) {
+    return (Lanes)_mm512_dpbf16_ps((__m512)sums, (__m512bh)x, (__m512bh)weights);
+}
+#endif
+
 // out [R, count] = x [R, inputs] W^T for up to SIDE outputs from the first on: sums over lanes, added up at the end.
-template <int R>
-inline void wide_block(const float* x, const float* weight, int64_t inputs, int64_t count, float* out, int64_t stride) {
-    const float* rows[SIDE];
+template <int R, typename T>
+inline void wide_block(const T* x, const T* weight, int64_t inputs, int64_t count, float* out, int64_t stride) {
+    constexpr int STEP = 64 / sizeof(T);
+    using Piece = decltype(piece(x, 0));
+    const T* rows[SIDE];
     for (int s = 0; s < SIDE; s++) rows[s] = weight + std::min<int64_t>(s, count - 1) * inputs;
     Lanes sums[SIDE * SIDE] = {};
-    for (int64_t i = 0; i < inputs; i += LANES) {
-        Lanes weights[SIDE];
+    for (int64_t i = 0; i < inputs; i += STEP) {
+        Piece weights[SIDE];
 #pragma GCC unroll 4
-        for (int s = 0; s < SIDE; s++) weights[s] = load(rows[s] + i);
+        for (int s = 0; s < SIDE; s++) weights[s] = piece(rows[s] + i, inputs - i);
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
-            Lanes x_r = load(x + r * inputs + i);
+            Piece x_r = piece(x + r * inputs + i, inputs - i);
 #pragma GCC unroll 4
-            for (int s = 0; s < SIDE; s++) sums[r * SIDE + s] += x_r * weights[s];
+            for (int s = 0; s < SIDE; s++) sums[r * SIDE + s] = met(sums[r * SIDE + s], x_r, weights[s]);
         }
     }
     Lanes found = lane_sums(sums);
@@ -49,7 +64,8 @@ inline void wide_block(const float* x, const float* weight, int64_t inputs, int6
         std::memcpy(out + r * stride, reinterpret_cast<const float*>(&found) + r * SIDE, count * sizeof(float));
 }
 
-inline void wide_rows(int64_t rows, const float* x, const float* weight, int64_t inputs, int64_t count, float* out,
+template <typename T>
+inline void wide_rows(int64_t rows, const T* x, const T* weight, int64_t inputs, int64_t count, float* out,
                       int64_t stride) {
     switch (rows) {
         case 1: return wide_block<1>(x, weight, inputs, count, out, stride);
@@ -59,9 +75,10 @@ inline void wide_rows(int64_t rows, const float* x, const float* weight, int64_t
     }
 }
 
-// This thread's share of out [rows, outputs] = x [rows, inputs] W^T in float32; inputs in whole lanes. Every sum is taken
-// in one order, whatever stands beside it.
-inline void multiply_wide(const float* x, const float* weight, int64_t inputs, int64_t outputs, float* out, int64_t rows,
+// This thread's share of out [rows, outputs] = x [rows, inputs] W^T, both in float32 or in bfloat16; inputs in whole
+// lanes. Every sum is taken in float32 and in one order, whatever stands beside it.
+template <typename T>
+inline void multiply_wide(const T* x, const T* weight, int64_t inputs, int64_t outputs, float* out, int64_t rows,
                           int thread, int threads) {
     int64_t blocks = (rows + SIDE - 1) / SIDE, units = blocks * ((outputs + WIDE - 1) / WIDE);
     int64_t end = units * (thread + 1) / threads;

@@ -11,6 +11,10 @@
 #include <cstring>
 #include <vector>
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 namespace {
 
 struct bf16 {
@@ -102,6 +106,13 @@ inline Lanes lane_sums(Lanes* rows) {
     return rows[0];
 }
 #undef FOLD
+
+#ifdef __AVX512BF16__
+// The first `here` of 32 values, the others zero.
+inline __m512i pairs(const bf16* x, int64_t here) {
+    return here >= 2 * LANES ? _mm512_loadu_si512(x) : _mm512_maskz_loadu_epi16((1u << here) - 1, x);
+}
+#endif
 
 inline float inverse_length(const float* x, int64_t size, float eps) {
     float sum = 0.0f;

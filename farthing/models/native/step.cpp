@@ -82,6 +82,11 @@ inline void apply_head(const Worker& w, const bf16* x, const Model& m, const flo
     multiply_wide(stream, &head, m.hidden, m.vocabulary, out, w.rows, w.thread, w.threads);
 }
 
+// The same in bfloat16, as the weight is.
+inline void apply_head(const Worker& w, const bf16* x, const Model& m, const bf16& head, bf16*, float* out) {
+    multiply_wide(x, &head, m.hidden, m.vocabulary, out, w.rows, w.thread, w.threads);
+}
+
 inline void round_rows(const Worker& w, const bf16* x, const Whole& product) {
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < w.rows; n++) round_row(x + n * product.inputs, product, w.rounded, n);
@@ -193,8 +198,12 @@ void decode(const Model& model, const Batch& batch, int threads) {
 
 extern "C" {
 
-void decode_pairs(const Model* model, const Batch* batch, int threads) {
+void decode_pairs_f(const Model* model, const Batch* batch, int threads) {
     decode<Product, float, float>(*model, *batch, threads);
+}
+
+void decode_pairs_b(const Model* model, const Batch* batch, int threads) {
+    decode<Product, bf16, bf16>(*model, *batch, threads);
 }
 
 void decode_whole_f(const Model* model, const Batch* batch, int threads) {

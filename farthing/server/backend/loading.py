@@ -27,6 +27,7 @@ from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder
 from farthing.models.headers import read_headers
 from farthing.models.int8 import quantise
+from farthing.models.sampling_only import pack
 from farthing.models.sources import read_config, read_config_json
 from farthing.server.backend.bundle import Bundle
 from farthing.server.backend.fit import Fit, fit
@@ -150,8 +151,7 @@ def load(asked: dict[str, Any], settings: dict[str, Any], known: Facts | None = 
         raise CheckpointError(
             f"{directory}: there is no tokenizer (tokenizer.json), so text means nothing to it"
         )
-    if settings["quantize"]:
-        quantise(model)
+    quantise(model) if settings["quantize"] else pack(model)
     # All that the weights take: what is computed with is made now, and what was given up for it goes to the system.
     model.publish(dtype)
     give_back()
