@@ -21,7 +21,6 @@ class Columns:
         self.top_k = np.zeros(num_slots, np.int64)
         self.top_p = np.ones(num_slots)
         self.asks = np.zeros(num_slots, bool)
-        self.is_plain = np.ones(num_slots, bool)
         self.group = np.zeros(num_slots, np.int64)
         self.shared = np.zeros(num_slots, np.int64)
         self.stops = np.full((num_slots, num_stops), NO_TOKEN, np.int64)

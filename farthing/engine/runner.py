@@ -49,7 +49,6 @@ class Runner:
         c.seed[slot] = np.uint64(params.seed & 0xFFFFFFFFFFFFFFFF)
         c.temperature[slot], c.top_k[slot], c.top_p[slot] = params.temperature, params.top_k, params.top_p
         c.asks[slot] = sequence.request.constraint is not None or params.top_logprobs > 0
-        c.is_plain[slot] = not c.asks[slot] and (params.temperature, params.top_k, params.top_p) == (1, 0, 1)
         c.stops[slot] = NO_TOKEN
         c.stops[slot, : len(params.stop_token_ids)] = params.stop_token_ids
         self._group([slot], 0)
@@ -178,21 +177,18 @@ class Runner:
     @torch.no_grad()
     def decode(self) -> np.ndarray:
         """One token for every decoding row; returns their slots."""
-        num_rows, c = self.num_decoding, self.columns
-        slots = np.arange(num_rows)
+        c, slots, rows = self.columns, np.arange(self.num_decoding), slice(self.num_decoding)
         if not self.slots.are_read_exactly:
-            self._reorder(*ordering(c.length[:num_rows] + 1))
-        self._lengthen(int(c.length[:num_rows].max()) + 1)
+            self._reorder(*ordering(c.length[rows] + 1))
+        self._lengthen(int(c.length[rows].max()) + 1)
         step = self.model.step if self.slots.keys.dtype == torch.bfloat16 else None
-        if step is not None and c.is_plain[:num_rows].all():
-            drawn = Drawn.from_model(
-                *step.draw(self._rows(), uniforms(c.seed[:num_rows], c.length[:num_rows] + 1))
-            )
-            c.length[:num_rows] += 1
-            self._note(drawn, slots)
+        if step is not None and not c.asks[rows].any() and self._filters(rows).is_plain:
+            tokens, logprobs = step.draw(self._rows(), uniforms(c.seed[rows], c.length[rows] + 1))
+            c.length[rows] += 1
+            self._note(Drawn.from_model(tokens, logprobs), slots)
             return slots
         logits = self._logits() if step is None else step.logits(self._rows())
-        c.length[:num_rows] += 1
+        c.length[rows] += 1
         self._draw(logits, slots)
         return slots
 
@@ -222,12 +218,16 @@ class Runner:
         del self.seated[taken:]
         self.slots.reserve(padded_rows(taken) + ROW_QUANTUM, num_tokens, taken)
 
+    def _filters(self, slots: np.ndarray | slice) -> Filters:
+        c = self.columns
+        return Filters(c.temperature[slots], c.top_k[slots], c.top_p[slots])
+
     def _draw(self, logits: torch.Tensor, slots: np.ndarray) -> None:
         c = self.columns
         asking = [(row, self.seated[slots[row]]) for row in np.flatnonzero(c.asks[slots]).tolist()]
         drawn: Drawn = sample(
             logits,
-            Filters(c.temperature[slots], c.top_k[slots], c.top_p[slots]),
+            self._filters(slots),
             uniforms(c.seed[slots], c.length[slots]),
             ask(logits, asking) if asking else None,
         )

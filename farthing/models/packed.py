@@ -73,7 +73,7 @@ class StripsLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out] in bfloat16."""
-        return self.strips(x.detach(), self.bias)
+        return self.strips(x, self.bias)
 
 
 class Packed:

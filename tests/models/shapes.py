@@ -2,6 +2,18 @@
 
 from farthing.models.config import MLAConfig, ModelConfig, MoEConfig, RopeConfig
 
+DENSE = ModelConfig(
+    vocab_size=61,
+    hidden_size=80,
+    intermediate_size=112,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=16,
+    qk_norm=True,
+    tie_word_embeddings=True,
+    initializer_range=0.3,
+)
 LATENT = ModelConfig(
     vocab_size=90,
     hidden_size=32,

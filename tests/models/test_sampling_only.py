@@ -14,18 +14,9 @@ from farthing.models.layers import Linear
 from farthing.models.lora import LoraConfig, adapt
 from farthing.models.packed import StripsLinear, suits_strips
 from farthing.models.sampling_only import pack
+from tests.models.shapes import DENSE
 
-CONFIG = ModelConfig(
-    vocab_size=61,
-    hidden_size=80,
-    intermediate_size=112,
-    num_hidden_layers=2,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    head_dim=16,
-    attention_bias=True,
-    initializer_range=0.2,
-)
+CONFIG = replace(DENSE, qk_norm=False, attention_bias=True, initializer_range=0.2)
 needs_strips = pytest.mark.skipif(
     not suits_strips(16, 2),
     reason="no C++ compiler, FARTHING_FUSED=0, or a processor without dot products of bfloat16 pairs",

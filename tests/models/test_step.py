@@ -23,23 +23,13 @@ from farthing.models.lora import LoraConfig, adapt
 from farthing.models.packed import Strips, packed
 from farthing.models.sampling_only import pack
 from farthing.models.step import Alike, Rows
+from tests.models.shapes import DENSE
 
 pytestmark = pytest.mark.skipif(
     not isinstance(packed(torch.zeros(16, 2, dtype=torch.bfloat16)), Strips),
     reason="no C++ compiler, FARTHING_FUSED=0, or a processor without dot products of bfloat16 pairs",
 )
-CONFIG = ModelConfig(
-    vocab_size=61,
-    hidden_size=80,
-    intermediate_size=112,
-    num_hidden_layers=3,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    head_dim=16,
-    qk_norm=True,
-    tie_word_embeddings=True,
-    initializer_range=0.3,
-)
+CONFIG = DENSE
 LENGTHS = torch.tensor([0, 1, 15, 16, 40, 63, 7, 22, 30])
 
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace {
 
@@ -24,6 +25,13 @@ inline void shared_out(const Blocks& blocks, int64_t groups, int thread, int thr
         int64_t block = unit % blocks.count, first = blocks.first(block);
         work(first, blocks.first(block + 1) - first, unit / blocks.count);
     }
+}
+
+// Calls work(rows) with the number of rows, R at most, as a constant.
+template <int R, typename Work>
+inline void with_constant(int64_t rows, Work work) {
+    if (rows == R) return work(std::integral_constant<int, R>());
+    if constexpr (R > 1) with_constant<R - 1>(rows, work);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "blocks.h"
 #include "numbers.h"
 
 namespace {
@@ -64,31 +65,21 @@ inline void wide_block(const T* x, const T* weight, int64_t inputs, int64_t coun
         std::memcpy(out + r * stride, reinterpret_cast<const float*>(&found) + r * SIDE, count * sizeof(float));
 }
 
-template <typename T>
-inline void wide_rows(int64_t rows, const T* x, const T* weight, int64_t inputs, int64_t count, float* out,
-                      int64_t stride) {
-    switch (rows) {
-        case 1: return wide_block<1>(x, weight, inputs, count, out, stride);
-        case 2: return wide_block<2>(x, weight, inputs, count, out, stride);
-        case 3: return wide_block<3>(x, weight, inputs, count, out, stride);
-        case 4: return wide_block<4>(x, weight, inputs, count, out, stride);
-    }
-}
-
 // This thread's share of out [rows, outputs] = x [rows, inputs] W^T, both in float32 or in bfloat16; inputs in whole
 // lanes. Every sum is taken in float32 and in one order, whatever stands beside it.
 template <typename T>
 inline void multiply_wide(const T* x, const T* weight, int64_t inputs, int64_t outputs, float* out, int64_t rows,
                           int thread, int threads) {
-    int64_t blocks = (rows + SIDE - 1) / SIDE, units = blocks * ((outputs + WIDE - 1) / WIDE);
-    int64_t end = units * (thread + 1) / threads;
-    for (int64_t unit = units * thread / threads; unit < end; unit++) {
-        int64_t block = unit % blocks, first = rows * block / blocks, count = rows * (block + 1) / blocks - first;
-        int64_t last = std::min((unit / blocks + 1) * WIDE, outputs);
-        for (int64_t o = unit / blocks * WIDE; o < last; o += SIDE)
-            wide_rows(count, x + first * inputs, weight + o * inputs, inputs, std::min<int64_t>(SIDE, last - o),
-                      out + first * outputs + o, outputs);
-    }
+    int64_t groups = (outputs + WIDE - 1) / WIDE;
+    shared_out(Blocks(rows, SIDE), groups, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
+        const T* x_b = x + first * inputs;
+        int64_t end = std::min((group + 1) * WIDE, outputs);
+        for (int64_t o = group * WIDE; o < end; o += SIDE)
+            with_constant<SIDE>(count, [&](auto R) {
+                float* out_b = out + first * outputs + o;
+                wide_block<R>(x_b, weight + o * inputs, inputs, std::min<int64_t>(SIDE, end - o), out_b, outputs);
+            });
+    });
 }
 
 }  // namespace

@@ -88,49 +88,33 @@ void gated_block(const bf16* x, int64_t stride, const Product& product, int64_t 
         }
 }
 
-#define EACH(R, S) \
-    case R:        \
-        return BLOCK<R, S>(x, stride, product, strip, out, out_stride);
-#define DISPATCH(NAME, BLOCK_, S)                                                                                    \
-    inline void NAME(int64_t rows, const bf16* x, int64_t stride, const Product& product, int64_t strip, bf16* out, \
-                     int64_t out_stride) {                                                                          \
-        switch (rows) { EACH(1, S) EACH(2, S) EACH(3, S) EACH(4, S) EACH(5, S) EACH(6, S) }                         \
-    }
-#define BLOCK block
-DISPATCH(four_strips, block, 4)
-DISPATCH(one_strip, block, 1)
-#undef BLOCK
-#define BLOCK gated_block
-DISPATCH(gated_pairs, gated_block, 4)
-DISPATCH(gated_pair, gated_block, 2)
-#undef BLOCK
-#undef DISPATCH
-#undef EACH
-
 // This thread's share of out = x W^T + b: x [rows, inputs], out [rows, outputs]; outputs in whole strips.
 inline void multiply(const bf16* x, int64_t stride, const Product& product, bf16* out, int64_t out_stride, int64_t rows,
                      int thread, int threads) {
-    int64_t strips = product.outputs / LANES;
-    int64_t groups = (strips + STRIPS - 1) / STRIPS;
+    int64_t strips = product.outputs / LANES, groups = (strips + STRIPS - 1) / STRIPS;
     shared_out(Blocks(rows, ROWS), groups, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
         const bf16* x_b = x + first * stride;
         bf16* out_b = out + first * out_stride;
         int64_t strip = group * STRIPS, end = std::min(strip + STRIPS, strips);
-        if (end - strip == STRIPS) return four_strips(count, x_b, stride, product, strip, out_b, out_stride);
-        for (; strip < end; strip++) one_strip(count, x_b, stride, product, strip, out_b, out_stride);
+        with_constant<ROWS>(count, [&](auto R) {
+            if (end - strip == STRIPS) return block<R, STRIPS>(x_b, stride, product, strip, out_b, out_stride);
+            for (int64_t s = strip; s < end; s++) block<R, 1>(x_b, stride, product, s, out_b, out_stride);
+        });
     });
 }
 
 // This thread's share of out = silu(gate) * up, from the product of both: out [rows, outputs / 2].
 inline void multiply_gated(const bf16* x, int64_t stride, const Product& product, bf16* out, int64_t out_stride,
                            int64_t rows, int thread, int threads) {
-    int64_t pairs = product.outputs / LANES / 2;
-    int64_t groups = (pairs + 1) / 2;
+    int64_t pairs = product.outputs / LANES / 2, groups = (pairs + 1) / 2;
     shared_out(Blocks(rows, ROWS), groups, thread, threads, [&](int64_t first, int64_t count, int64_t group) {
         const bf16* x_b = x + first * stride;
         bf16* out_b = out + first * out_stride;
-        auto work = pairs - 2 * group >= 2 ? gated_pairs : gated_pair;
-        work(count, x_b, stride, product, 2 * group, out_b, out_stride);
+        with_constant<ROWS>(count, [&](auto R) {
+            bool is_whole = pairs - 2 * group >= 2;
+            auto work = is_whole ? gated_block<R, STRIPS> : gated_block<R, STRIPS / 2>;
+            work(x_b, stride, product, 2 * group, out_b, out_stride);
+        });
     });
 }
 

@@ -16,7 +16,6 @@
 #include <immintrin.h>
 
 #include <cfloat>
-#include <type_traits>
 
 namespace {
 
@@ -140,13 +139,6 @@ void block(const uint8_t* x, const float* scales, const Whole& product, int64_t 
     for (int r = 0; r < R; r++) store(scaled(sums[r], scales[r], product, strip), out + r * stride, here);
 }
 
-// Calls work(rows) with the number of rows, R at most, as a constant.
-template <int R = WHOLE_ROWS, typename Work>
-inline void with_constant(int64_t rows, Work work) {
-    if (rows == R) return work(std::integral_constant<int, R>());
-    if constexpr (R > 1) with_constant<R - 1>(rows, work);
-}
-
 // This thread's share of out = x W^T + b: out [rows, outputs].
 template <typename T>
 inline void multiply(const WholeRows& x, const Whole& product, T* out, int thread, int threads) {
@@ -154,7 +146,7 @@ inline void multiply(const WholeRows& x, const Whole& product, T* out, int threa
     shared_out(x.blocks, product.strips(), thread, threads, [&](int64_t first, int64_t count, int64_t strip) {
         const uint8_t* x_b = x.numbers + first * product.width();
         T* out_b = out + first * stride + strip * LANES;
-        with_constant(count, [&](auto R) { block<R>(x_b, x.scales + first, product, strip, out_b, stride); });
+        with_constant<WHOLE_ROWS>(count, [&](auto R) { block<R>(x_b, x.scales + first, product, strip, out_b, stride); });
     });
 }
 
@@ -165,7 +157,7 @@ inline void multiply_gated(const WholeRows& x, const Whole& product, bf16* out, 
     shared_out(x.blocks, pairs, thread, threads, [&](int64_t first, int64_t count, int64_t strip) {
         const uint8_t* x_b = x.numbers + first * product.width();
         bf16 gates[WHOLE_ROWS * LANES], ups[WHOLE_ROWS * LANES];
-        with_constant(count, [&](auto R) {
+        with_constant<WHOLE_ROWS>(count, [&](auto R) {
             block<R>(x_b, x.scales + first, product, strip, gates, LANES);
             block<R>(x_b, x.scales + first, product, pairs + strip, ups, LANES);
         });

@@ -151,7 +151,10 @@ def load(asked: dict[str, Any], settings: dict[str, Any], known: Facts | None = 
         raise CheckpointError(
             f"{directory}: there is no tokenizer (tokenizer.json), so text means nothing to it"
         )
-    quantise(model) if settings["quantize"] else pack(model)
+    if settings["quantize"]:
+        quantise(model)
+    else:
+        pack(model)
     # All that the weights take: what is computed with is made now, and what was given up for it goes to the system.
     model.publish(dtype)
     give_back()

@@ -9,27 +9,19 @@ from typing import Any
 from starlette.requests import Request
 
 from farthing.server.openai.chat import Asked, prepare_chat
-from farthing.server.openai.replies import Reply, answer_whole
-from farthing.server.protocol.forms import Judge
-from farthing.server.protocol.reading import checked, read_json
+from farthing.server.openai.replies import Reply, ReplyRoute, answer_whole
 from farthing.server.protocol.schema import ChatRequest
 from farthing.server.protocol.shown import DONE, ChatView, dumps, frame, head
 from farthing.server.protocol.sse import EventStream
 from farthing.server.protocol.turn import Delta
-from farthing.server.service import Service
 
 
-class ChatRoute:
-    """The endpoint; one for a server."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._judge = Judge(service.limits)
+class ChatRoute(ReplyRoute):
+    """The endpoint."""
 
     async def __call__(self, request: Request) -> Any:
         arrived, service = time.monotonic(), self._service
-        service.admit(0)
-        chat = checked(ChatRequest, await read_json(request, service.limits))
+        chat = await self._read(ChatRequest, request)
         asked = await prepare_chat(service, self._judge, chat)
         reply = Reply(service, [asked.job], arrived)
         if chat.stream:

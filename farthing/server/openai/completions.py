@@ -26,31 +26,25 @@ from farthing.server.openai.chat import (
     stops_of,
     unhurried,
 )
-from farthing.server.openai.replies import Choice, Job, Reply, answer_whole
+from farthing.server.openai.replies import Choice, Job, Reply, ReplyRoute, answer_whole
 from farthing.server.protocol.errors import invalid, unsupported
-from farthing.server.protocol.forms import Judge, checked_regex
+from farthing.server.protocol.forms import checked_regex
 from farthing.server.protocol.models import ServedModel
-from farthing.server.protocol.reading import checked, read_json, unknown_fields
+from farthing.server.protocol.reading import unknown_fields
 from farthing.server.protocol.schema import CompletionRequest
 from farthing.server.protocol.shown import DONE, frame, head, text_logprobs
 from farthing.server.protocol.sse import EventStream
 from farthing.server.protocol.turn import Entry, TurnParser
-from farthing.server.service import Service
 
 _DEFAULT_TOKENS = 16
 
 
-class CompletionRoute:
-    """The endpoint; one for a server."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._judge = Judge(service.limits)
+class CompletionRoute(ReplyRoute):
+    """The endpoint."""
 
     async def __call__(self, request: Request) -> Any:
         arrived, service = time.monotonic(), self._service
-        service.admit(0)
-        asked = checked(CompletionRequest, await read_json(request, service.limits))
+        asked = await self._read(CompletionRequest, request)
         model = service.model(asked.model)
         jobs = await self._jobs(model, asked)
         reply = Reply(service, jobs, arrived)

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from farthing.server.backend.generation import EngineGone, EngineRefused, Generation, Token
 from farthing.server.protocol.errors import invalid, unavailable
+from farthing.server.protocol.forms import Judge
 from farthing.server.protocol.models import ServedModel
+from farthing.server.protocol.reading import checked, read_json
+from farthing.server.protocol.schema import UNSERVED
 from farthing.server.protocol.sse import unless_left
 from farthing.server.protocol.turn import Delta, TurnParser
 from farthing.server.service import Service
 
+Asked = TypeVar("Asked", bound=BaseModel)
 _SEED_STRIDE = 0x9E3779B97F4A7C15
 
 
@@ -61,16 +66,17 @@ class Choice:
 
     def take(self) -> list[Update]:
         """Read what has come; nothing, if nothing came of it. Raises EngineGone or EngineRefused."""
-        over = self.finish is not None
-        if over:
+        if self.finish is not None:
             return []
         for token in self.generation.take():
-            over = self._read(token)
-            if over:
+            if self._read(token):
                 break
-        deltas = self.parser.take() or ([Delta()] if over else [])
-        updates = [Update(self.index, delta, None) for delta in deltas]
-        return [*updates[:-1], updates[-1]._replace(finish=self.finish)] if updates else []
+        deltas = self.parser.take() or ([Delta()] if self.finish is not None else [])
+        last = len(deltas) - 1
+        return [
+            Update(self.index, delta, self.finish if place == last else None)
+            for place, delta in enumerate(deltas)
+        ]
 
     def _read(self, token: Token) -> bool:
         """Take one token; true if it was the last one."""
@@ -88,6 +94,21 @@ class Choice:
         if self.finish == "stop" and self.parser.num_calls:
             self.finish = "tool_calls"
         return self.finish is not None
+
+
+class ReplyRoute:
+    """What the endpoints that begin a reply have in common; each is one for a server."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._judge = Judge(service.limits)
+
+    async def _read(
+        self, model: type[Asked], request: Request, unserved: Mapping[str, tuple[Any, ...]] = UNSERVED
+    ) -> Asked:
+        """The request, unless nobody is let in. Raises ApiError."""
+        self._service.admit(0)
+        return checked(model, await read_json(request, self._service.limits), unserved)
 
 
 class Reply:

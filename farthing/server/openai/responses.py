@@ -9,29 +9,22 @@ from typing import Any
 from starlette.requests import Request
 
 from farthing.server.openai.chat import Asked, prepare_chat
-from farthing.server.openai.replies import Reply, answer_whole
+from farthing.server.openai.replies import Reply, ReplyRoute, answer_whole
 from farthing.server.protocol.errors import ApiError
-from farthing.server.protocol.forms import Judge
 from farthing.server.protocol.items import ResponsesRequest, renamed, to_chat
 from farthing.server.protocol.output import ResponseView, frames_of
-from farthing.server.protocol.reading import checked, read_json, unknown_fields
+from farthing.server.protocol.reading import unknown_fields
 from farthing.server.protocol.schema import UNSERVED_RESPONSES
 from farthing.server.protocol.shown import DONE
 from farthing.server.protocol.sse import EventStream
-from farthing.server.service import Service
 
 
-class ResponsesRoute:
-    """The endpoint; one for a server."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._judge = Judge(service.limits)
+class ResponsesRoute(ReplyRoute):
+    """The endpoint."""
 
     async def __call__(self, request: Request) -> Any:
         arrived, service = time.monotonic(), self._service
-        service.admit(0)
-        wanted = checked(ResponsesRequest, await read_json(request, service.limits), UNSERVED_RESPONSES)
+        wanted = await self._read(ResponsesRequest, request, UNSERVED_RESPONSES)
         try:
             asked = await prepare_chat(service, self._judge, to_chat(wanted))
         except ApiError as error:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from farthing.server.protocol.answers import ItemStatus
 from farthing.server.protocol.errors import ApiError
 from farthing.server.protocol.reading import checked
 from farthing.server.protocol.schema import (
@@ -23,7 +24,6 @@ from farthing.server.protocol.schema import (
     StreamOptions,
 )
 
-Status = Literal["in_progress", "completed", "incomplete"]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -39,45 +39,44 @@ class ReasoningText(Loose):
     text: str
 
 
-class MessageItem(Loose):
+class Told(Loose):
+    """What every item may carry when it comes back as it was given."""
+
+    id: str | None = None
+    status: ItemStatus | None = None
+
+
+class MessageItem(Told):
     """What somebody said."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[InputText]
-    id: str | None = None
-    status: Status | None = None
 
 
-class ReasoningItem(Loose):
+class ReasoningItem(Told):
     """What an assistant thought. Whether the model sees it again is the rule of its template."""
 
     type: Literal["reasoning"]
     content: list[ReasoningText] | None = None
     summary: list[dict[str, Any]] | None = Field(None, description="Not read: the content is.")
-    id: str | None = None
-    status: Status | None = None
 
 
-class CallItem(Loose):
+class CallItem(Told):
     """A function that an assistant called."""
 
     type: Literal["function_call"]
     call_id: Name
     name: Name
     arguments: str
-    id: str | None = None
-    status: Status | None = None
 
 
-class CallOutputItem(Loose):
+class CallOutputItem(Told):
     """What came of the call."""
 
     type: Literal["function_call_output"]
     call_id: Name
     output: str | list[InputText]
-    id: str | None = None
-    status: Status | None = None
 
 
 _KINDS = {

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from farthing.errors import CheckpointError
+from farthing.models.layers import Linear
+from farthing.models.packed import suits_strips
 from farthing.server.backend import loading
 from farthing.server.protocol.models import open_served
 
@@ -64,3 +67,18 @@ def test_damaged_weights_of_any_model_are_named_at_the_start(model_directory: Pa
     models = asked(model_directory, tmp_path)
     with pytest.raises(CheckpointError, match="truncated"):
         loading.prepare(models, settings(models))
+
+
+@pytest.mark.skipif(
+    not suits_strips(16, 2),
+    reason="no C++ compiler, FARTHING_FUSED=0, or a processor without dot products of bfloat16 pairs",
+)
+def test_a_large_model_in_bfloat16_keeps_its_projections_once(
+    model_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_SMALL", 0)
+    models = asked(model_directory)
+    model = loading.load(models[0], settings(models) | {"dtype": "bfloat16"}).engine.model
+    assert model.head_weight.dtype == torch.bfloat16
+    linears = [module for module in model.model.layers.modules() if isinstance(module, Linear)]
+    assert linears and not any(linear.weight.numel() for linear in linears)

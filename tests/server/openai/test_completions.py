@@ -14,11 +14,6 @@ from farthing.models.checkpoint import load_model
 from farthing.text.tokenizer import Tokenizer
 
 
-@pytest.fixture(scope="module")
-def client(server: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
-
-
 def complete(client: openai.OpenAI, prompt: Any, **more: Any) -> Any:
     return client.completions.create(model="tiny", prompt=prompt, **more)
 

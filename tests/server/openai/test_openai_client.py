@@ -10,11 +10,6 @@ import pytest
 USER = [{"role": "user", "content": "3, 5 and 8 to make 24"}]
 
 
-@pytest.fixture(scope="module")
-def client(server: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
-
-
 def ask(client: openai.OpenAI, **more: Any) -> Any:
     return client.chat.completions.create(model="tiny", messages=USER, **more)  # type: ignore[call-overload]
 

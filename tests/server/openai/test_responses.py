@@ -11,25 +11,11 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from farthing.server.protocol import answers
+from tests.server.openai.conftest import MULTIPLY
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 ASKED = "3, 5 and 8 to make 24"
-TIMES = {
-    "type": "function",
-    "name": "times",
-    "description": "The product of two numbers.",
-    "parameters": {
-        "type": "object",
-        "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99}, "b": {"enum": [7, 8]}},
-        "required": ["a", "b"],
-        "additionalProperties": False,
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def client(server: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
+TIMES = {"type": "function"} | MULTIPLY
 
 
 def ask(client: openai.OpenAI, **more: Any) -> Any:

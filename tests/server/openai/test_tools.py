@@ -8,26 +8,11 @@ from typing import Any
 import openai
 import pytest
 
+from tests.server.openai.conftest import MULTIPLY
+
 USER: dict[str, Any] = {"role": "user", "content": "what is 3*8?"}
-TIMES = {
-    "type": "function",
-    "function": {
-        "name": "times",
-        "description": "The product of two numbers.",
-        "parameters": {
-            "type": "object",
-            "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99}, "b": {"enum": [7, 8]}},
-            "required": ["a", "b"],
-            "additionalProperties": False,
-        },
-    },
-}
+TIMES = {"type": "function", "function": MULTIPLY}
 NOW = {"type": "function", "function": {"name": "now"}}
-
-
-@pytest.fixture(scope="module")
-def client(server: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
 
 
 def ask(client: openai.OpenAI, **more: Any) -> Any:
