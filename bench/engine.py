@@ -179,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["3M", "12M", "60M"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64, 256])
     parts = ("prefill", "decode", "rollout")
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))

@@ -1,4 +1,4 @@
-"""The models that are measured: Qwen3's shape in three sizes, random weights, and their twins in `transformers`."""
+"""The models that are measured: Qwen3's shape in four sizes, random weights, and their twins in `transformers`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ SIZES = {
     "3M": qwen3(256, 4, 4, 2, 640),
     "12M": qwen3(384, 8, 6, 2, 960),
     "60M": qwen3(768, 9, 12, 4, 2048),
+    "550M": qwen3(1280, 28, 20, 10, 3840),  # large enough for a server to read it in bfloat16
 }
 
 

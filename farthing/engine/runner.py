@@ -32,7 +32,6 @@ class Runner:
         self.slot_of: dict[Sequence, int] = {}
         self.num_decoding = 0
         self._groups = 0
-        self._alike: Alike | None = None
 
     def seat(self, sequence: Sequence) -> None:
         """Give a sequence a slot and copy the prefix it shares from its donor."""
@@ -61,7 +60,6 @@ class Runner:
     def _group(self, slots: list[int], num_tokens: int) -> None:
         """These slots hold the same first `num_tokens` tokens from now on, as far as whole quanta go."""
         self._groups += 1
-        self._alike = None
         self.columns.group[slots] = self._groups
         self.columns.shared[slots] = num_tokens // ROW_QUANTUM * ROW_QUANTUM
 
@@ -91,7 +89,7 @@ class Runner:
         self.columns.count[slot] = 0
         last = self.num_decoding - 1
         if slot <= last:
-            self.num_decoding, self._alike = last, None
+            self.num_decoding = last
             self._exchange(slot, last, keep_slot)
         if not keep_slot:
             self.release(sequence)
@@ -107,7 +105,6 @@ class Runner:
         are kept."""
         if slot == other:
             return
-        self._alike = None
         lengths = self.columns.length
         if is_kept:
             self.slots.exchange(slot, other, int(max(lengths[slot], lengths[other])))
@@ -120,7 +117,6 @@ class Runner:
         """Move whole rows at once: storage, columns and who sits where."""
         if sources == targets:
             return
-        self._alike = None
         tokens = int(self.columns.length[sources].max(initial=0))
         self.slots.permute(sources, targets, tokens)
         self.columns.permute(sources, targets)
@@ -145,7 +141,7 @@ class Runner:
         for sequence in ready:
             slot = self.slot_of[sequence]
             self._exchange(self.num_decoding, slot, self.seated[self.num_decoding] is not None)
-            self.num_decoding, self._alike = self.num_decoding + 1, None
+            self.num_decoding += 1
         return [self.slot_of[sequence] for sequence in ready]
 
     def _prefill_alike(self, chunks: list[Chunk], start: int, end: int) -> list[Sequence]:
@@ -195,9 +191,8 @@ class Runner:
     def _rows(self) -> Rows:
         """What decodes, as the compiled step reads it."""
         c, n = self.columns, self.num_decoding
-        if self._alike is None:
-            self._alike = Alike.of(c.group[:n], c.shared[:n])
-        return Rows(c.last[:n], c.length[:n], self._alike, self.slots.keys, self.slots.values)
+        alike = Alike.of(c.group[:n], c.shared[:n])
+        return Rows(c.last[:n], c.length[:n], alike, self.slots.keys, self.slots.values)
 
     def _logits(self) -> torch.Tensor:
         """The same by plain operations: float32 or wider [rows, V]."""
