@@ -137,13 +137,21 @@ THINKING = one_field(
     thinking_budget=mostly(st.integers(0, 5)),
 )
 FORM = one_field(response_format=mostly(FORMS), regex=choice("a*", "[0-9]{3}", "(", "(a{99}){99}"))
-CALLS = st.fixed_dictionaries(
-    {"tools": mostly(TOOLS), "model": st.just("caller")},
-    optional={
-        "tool_choice": choice("none", "auto", "required"),
-        "parallel_tool_calls": mostly(st.booleans()),
-    },
-)
+
+
+def calling(tools: Any, *choices: Any) -> Any:
+    """A model that calls, what it is offered and what is demanded."""
+    return st.fixed_dictionaries(
+        {"tools": mostly(tools), "model": st.just("caller")},
+        optional={"tool_choice": choice(*choices), "parallel_tool_calls": mostly(st.booleans())},
+    )
+
+
+def joined(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for part in parts for key, value in part.items()}
+
+
+CALLS = calling(TOOLS, "none", "auto", "required")
 EXTRAS = st.fixed_dictionaries(
     {},
     optional=SHARED
@@ -162,9 +170,7 @@ RARE = one_field(
     messages=ODD,
 )
 CHAT = st.builds(
-    lambda messages, extras, *parts: (
-        {"messages": messages} | extras | {key: part[key] for part in parts for key in part}
-    ),
+    lambda messages, *parts: joined({"messages": messages}, *parts),
     st.integers(0, 3).flatmap(
         lambda die: MESSAGES if die == 3 else st.just([{"role": "user", "content": "hi"}])
     ),
@@ -225,9 +231,7 @@ FORMATS = st.one_of(
     choice({"format": {"type": "regex", "regex": "[0-9]{3}"}}, {"format": {"type": "regex", "regex": "("}}),
 )
 RESPONSES = st.builds(
-    lambda asked, extras, *parts: (
-        {"input": asked, "max_output_tokens": 6} | extras | {key: part[key] for part in parts for key in part}
-    ),
+    lambda asked, *parts: joined({"input": asked, "max_output_tokens": 6}, *parts),
     st.integers(0, 3).flatmap(lambda die: ITEMS if die == 3 else mostly(st.just("hi"))),
     st.fixed_dictionaries(
         {},
@@ -244,13 +248,7 @@ RESPONSES = st.builds(
     ),
     st.one_of(
         st.fixed_dictionaries({"text": mostly(FORMATS)}),
-        st.fixed_dictionaries(
-            {"tools": mostly(FLAT_TOOLS), "model": st.just("caller")},
-            optional={
-                "tool_choice": choice("auto", "required", {"type": "function", "name": "f"}),
-                "parallel_tool_calls": mostly(st.booleans()),
-            },
-        ),
+        calling(FLAT_TOOLS, "auto", "required", {"type": "function", "name": "f"}),
     ),
     one_field(
         input=ODD,
