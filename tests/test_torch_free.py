@@ -28,6 +28,7 @@ TORCH_FREE = (
     "models/inspect",
     "models/sources",
     "engine/api",
+    "engine/automaton",
     "engine/blocks",
     "engine/scheduler",
     "rollout/types",

@@ -9,7 +9,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-FinishReason = Literal["stop", "length", "aborted"]
+FinishReason = Literal["stop", "length", "broken", "aborted"]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,14 @@ class Constraint(Protocol):
 @dataclass(frozen=True)
 class Request:
     """One prompt to continue once. Several samples of a prompt are several requests with different seeds: their
-    prompt is computed once all the same."""
+    prompt is computed once all the same. `state`: where the completion begins in the engine's automaton; 0: nothing
+    but a stop token and the limit ends it."""
 
     prompt_ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     request_id: str = ""
     constraint: Constraint | None = field(default=None, compare=False, repr=False)
+    state: int = 0
 
 
 Top = tuple[tuple[int, float], ...]
@@ -82,9 +84,10 @@ Top = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Completion:
-    """`token_ids` includes the stop token that ended it. Both lists of log-probabilities have one entry per token:
-    `logprobs` of the raw model at temperature 1, `sampling_logprobs` of the distribution the token was drawn from
-    (0.0 where the choice was greedy). `cached_tokens`: how much of the prompt was not computed again.
+    """`token_ids` includes the stop token that ended it. `finish_reason` "length": the limit, or less room before it
+    than the automaton needs; "broken": the automaton says never. Both lists of log-probabilities have one entry per
+    token: `logprobs` of the raw model at temperature 1, `sampling_logprobs` of the distribution the token was drawn
+    from (0.0 where the choice was greedy). `cached_tokens`: how much of the prompt was not computed again.
     `prompt_logprobs` and `prompt_top`, where they were asked for, begin with the prompt's second token."""
 
     request_id: str

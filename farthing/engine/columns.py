@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
+
 import numpy as np
+
+from farthing.engine.api import FinishReason
+from farthing.engine.automaton import NEVER, Automaton
 
 NO_TOKEN = -1
 
@@ -15,6 +20,7 @@ class Columns:
         self.last = np.zeros(num_slots, np.int64)
         self.count = np.zeros(num_slots, np.int64)
         self.limit = np.zeros(num_slots, np.int64)
+        self.state = np.zeros(num_slots, np.int64)
         self.room = np.zeros(num_slots, np.int64)
         self.seed = np.zeros(num_slots, np.uint64)
         self.temperature = np.ones(num_slots)
@@ -49,3 +55,20 @@ class Columns:
         """Slot targets[i] takes over what slot sources[i] says."""
         for column in vars(self).values():
             column[targets] = column[sources]
+
+    def ended(
+        self, slots: Many[int] | np.ndarray, automaton: Automaton | None
+    ) -> tuple[np.ndarray, list[FinishReason]]:
+        """(slots that have ended, why), among rows that have just drawn. To be asked once for each token."""
+        slots = np.asarray(slots, dtype=np.int64)
+        stopped = (self.last[slots, None] == self.stops[slots]).any(axis=1)
+        left, needs = self.limit[slots] - self.count[slots], np.ones(len(slots), np.int64)
+        if automaton is not None:
+            self.state[slots] = automaton.step(self.state[slots], self.last[slots])
+            needs = automaton.needs_S[self.state[slots]]
+        ended = np.flatnonzero(stopped | (left < needs))
+        reasons: list[FinishReason] = [
+            "stop" if stopped[row] else "broken" if left[row] and needs[row] == NEVER else "length"
+            for row in ended.tolist()
+        ]
+        return slots[ended], reasons

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from farthing.engine.api import Completion, Request, TokenEvent
+from farthing.engine.automaton import Automaton
 from farthing.engine.blocks import BlockPool
 from farthing.engine.runner import Runner
 from farthing.engine.scheduler import Scheduler, Sequence
@@ -30,7 +31,8 @@ class Engine:
     `prefill_tokens`: prompt tokens computed between two decode steps. `keep_prefixes`: finished sequences stay as
     donors of their prefix until room is needed (chat turns), at most `max_cold` of them: each holds a slot as long as
     the longest sequence there is; pointless where weights change every step.
-    `tokenizer` supplies the default stop token for requests that name none.
+    `tokenizer` supplies the default stop token for requests that name none. `automaton` ends those completions whose
+    request has a state in it.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class Engine:
         keep_prefixes: bool = False,
         max_cold: int | None = None,
         cache_dtype: torch.dtype | None = None,
+        automaton: Automaton | None = None,
     ) -> None:
         self.model, self.tokenizer, self.policy_version = model, tokenizer, 0
+        self.automaton = automaton
         self._cache_dtype = cache_dtype
         pool = BlockPool(-(-cache_tokens // BLOCK_SIZE), BLOCK_SIZE)
         self.scheduler = Scheduler(pool, max_running, prefill_tokens, keep_prefixes, max_cold)
-        self.runner = Runner(model, cache_dtype)
+        self.runner = Runner(model, cache_dtype, automaton)
         self._arrivals = 0
 
     def publish(self, policy_version: int, compute_dtype: torch.dtype | None = None) -> None:
@@ -76,6 +80,10 @@ class Engine:
                 raise EngineError(
                     f"request {request.request_id!r}: token {token} is not among the {vocabulary} there are"
                 )
+        if not 0 <= request.state < (self.automaton.num_states if self.automaton else 1):
+            raise EngineError(
+                f"request {request.request_id!r}: the engine's automaton has no state {request.state}"
+            )
         stop = getattr(self.tokenizer, "eos_id", None)
         if request.params.stop_token_ids or stop is None:
             return request
@@ -192,17 +200,17 @@ class Engine:
                     seats.append(
                         (sequence.request.request_id, int(columns.last[slot]), float(last), sequence)
                     )
-        ended_slots, stopped = self.runner.finished(slots)
+        ended_slots, reasons = columns.ended(slots, self.automaton)
         # From the back, so that the row which fills the gap is one that goes on.
         ended = [self.runner.seated[slot] for slot in ended_slots.tolist()[::-1]]
         completions = []
-        for sequence, by_stop in zip(ended, stopped.tolist()[::-1], strict=True):
+        for sequence, reason in zip(ended, reasons[::-1], strict=True):
             if sequence is not None:
                 keeps = self.scheduler.keep_cold
                 self.runner.unseat(sequence, keep_slot=keeps)
                 if not self.scheduler.finish(sequence) and keeps:
                     self.runner.release(sequence)
-                completions.append((sequence, self._completion(sequence, "stop" if by_stop else "length")))
+                completions.append((sequence, self._completion(sequence, reason)))
         if completions:
             self._release_dropped()
         return completions

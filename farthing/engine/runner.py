@@ -6,13 +6,13 @@ decode step needs lies in numpy columns over the slots, so no Python work grows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
 from itertools import groupby
 
 import numpy as np
 import torch
 
 from farthing.engine.asked import ask, score_prompt, tell
+from farthing.engine.automaton import Automaton
 from farthing.engine.columns import NO_TOKEN, Columns
 from farthing.engine.sampler import Drawn, Filters, sample, uniforms
 from farthing.engine.scheduler import Chunk, Sequence
@@ -23,8 +23,10 @@ from farthing.models.step import Alike, Rows
 
 
 class Runner:
-    def __init__(self, model: Decoder, cache_dtype: torch.dtype | None = None) -> None:
-        self.model = model
+    def __init__(
+        self, model: Decoder, cache_dtype: torch.dtype | None = None, automaton: Automaton | None = None
+    ) -> None:
+        self.model, self.automaton = model, automaton
         dtype = cache_dtype or model.compute_dtype or model.head_weight.dtype
         self.slots = Slots(cached_shapes(model.config), model.config.num_hidden_layers, dtype)
         self.columns = Columns(0, 0, 1)
@@ -45,6 +47,8 @@ class Runner:
         c = self.columns
         c.length[slot], c.count[slot] = sequence.num_computed, 0
         c.limit[slot] = params.max_new_tokens - len(sequence.generated)
+        if self.automaton is not None:
+            c.state[slot] = self.automaton.after(sequence.request.state, sequence.generated)
         c.seed[slot] = np.uint64(params.seed & 0xFFFFFFFFFFFFFFFF)
         c.temperature[slot], c.top_k[slot], c.top_p[slot] = params.temperature, params.top_k, params.top_p
         c.asks[slot] = sequence.request.constraint is not None or params.top_logprobs > 0
@@ -236,13 +240,6 @@ class Runner:
         c.logprobs[slots, column] = drawn.logprobs.numpy()
         c.sampling_logprobs[slots, column] = drawn.sampling_logprobs.numpy()
         c.count[slots] += 1
-
-    def finished(self, slots: Many[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(slots that have ended, whether by a stop token), among rows that have just drawn."""
-        slots = np.asarray(slots, dtype=np.int64)
-        stopped = (self.columns.last[slots, None] == self.columns.stops[slots]).any(axis=1)
-        ended = stopped | (self.columns.count[slots] >= self.columns.limit[slots])
-        return slots[ended], stopped[ended]
 
 
 def _padded(hidden: torch.Tensor) -> torch.Tensor:
