@@ -19,7 +19,8 @@ class SamplingParams:
     `temperature` 0 is greedy. `top_k` 0 and `top_p` 1.0 filter nothing. A token is a function of (logits, `seed`,
     position): equal seeds and equal prompts give equal completions, whatever else is being generated.
     `top_logprobs`: how many of the likeliest tokens are reported beside each drawn one. `prompt_logprobs`: the
-    prompt's own tokens are scored too; such a prompt is computed whole, whatever is cached.
+    prompt's own tokens are scored too. `embed`: the prompt becomes one vector, `Completion.embedding`; such a request
+    draws the one token that ends it and nothing else. A prompt of either kind is computed whole, whatever is cached.
     """
 
     max_new_tokens: int = 256
@@ -30,6 +31,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     top_logprobs: int = 0
     prompt_logprobs: bool = False
+    embed: bool = False
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -42,6 +44,13 @@ class SamplingParams:
             raise ValueError(f"top_k must not be negative, is {self.top_k}")
         if self.top_logprobs < 0:
             raise ValueError(f"top_logprobs must not be negative, is {self.top_logprobs}")
+        if self.embed and self.max_new_tokens != 1:
+            raise ValueError(f"with embed max_new_tokens must be 1, not {self.max_new_tokens}")
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether states of the prompt itself are asked for."""
+        return self.prompt_logprobs or self.embed
 
 
 class Constraint(Protocol):
@@ -88,7 +97,9 @@ class Completion:
     than the automaton needs; "broken": the automaton says never. Both lists of log-probabilities have one entry per
     token: `logprobs` of the raw model at temperature 1, `sampling_logprobs` of the distribution the token was drawn
     from (0.0 where the choice was greedy). `cached_tokens`: how much of the prompt was not computed again.
-    `prompt_logprobs` and `prompt_top`, where they were asked for, begin with the prompt's second token."""
+    `prompt_logprobs` and `prompt_top`, where they were asked for, begin with the prompt's second token. `embedding`,
+    where it was asked for: `hidden_size` float32 numbers, the mean over the prompt's tokens of the states behind the
+    final norm, scaled to length 1."""
 
     request_id: str
     token_ids: list[int]
@@ -99,6 +110,7 @@ class Completion:
     cached_tokens: int = 0
     prompt_logprobs: tuple[float, ...] = ()
     prompt_top: tuple[Top, ...] = ()
+    embedding: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What some requests ask for beyond a token: a say in the distribution, its likeliest tokens, the prompt's own scores.
+"""What some requests ask for beyond a token: a say in the distribution, its likeliest tokens, the prompt's own scores,
+the prompt as one vector.
 
 Called only for rows that ask, so that a batch in which nobody does is drawn without any of it.
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from farthing.engine.api import Top
@@ -56,11 +58,20 @@ def likeliest(logits_V: Tensor, count: int) -> Top:
     return tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
-def score_prompt(model: Decoder, states_TC: Tensor, chunk: Chunk) -> None:
-    """Log-probabilities of the prompt's tokens that a chunk's hidden states predict.
+def read_prompt(model: Decoder, states_TC: Tensor, chunk: Chunk) -> None:
+    """What a chunk's hidden states tell of the prompt, for requests that want to know.
 
-    A prompt computed again, after its sequence had to wait, is scored again from its beginning.
+    A prompt computed again, after its sequence had to wait, is read again from its beginning.
     """
+    params = chunk.sequence.request.params
+    if params.prompt_logprobs:
+        score_prompt(model, states_TC, chunk)
+    if params.embed:
+        pool_prompt(states_TC, chunk)
+
+
+def score_prompt(model: Decoder, states_TC: Tensor, chunk: Chunk) -> None:
+    """Log-probabilities of the prompt's tokens that a chunk's hidden states predict."""
     sequence = chunk.sequence
     prompt, count = sequence.request.prompt_ids, sequence.request.params.top_logprobs
     if chunk.start == 0:
@@ -74,3 +85,11 @@ def score_prompt(model: Decoder, states_TC: Tensor, chunk: Chunk) -> None:
         sequence.prompt_logprobs += logprobs_TV.gather(-1, targets_T1).squeeze(-1).tolist()
         if count:
             sequence.prompt_top += [likeliest(row, count) for row in logits_TV]
+
+
+def pool_prompt(states_TC: Tensor, chunk: Chunk) -> None:
+    """Add a chunk's states up, in float64; with the last one the sum is scaled to length 1, and so is its mean."""
+    sequence, sum_C = chunk.sequence, states_TC.double().sum(0)
+    if chunk.start:
+        sum_C += torch.tensor(sequence.embedding, dtype=torch.float64)
+    sequence.embedding = (F.normalize(sum_C, dim=0).float() if chunk.is_last else sum_C).tolist()

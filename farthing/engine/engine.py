@@ -226,6 +226,7 @@ class Engine:
             sequence.cached_tokens,
             tuple(sequence.prompt_logprobs),
             tuple(sequence.prompt_top),
+            tuple(sequence.embedding),
         )
 
     def check_integrity(self) -> None:

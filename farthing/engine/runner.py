@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from farthing.engine.asked import ask, score_prompt, tell
+from farthing.engine.asked import ask, read_prompt, tell
 from farthing.engine.automaton import Automaton
 from farthing.engine.columns import NO_TOKEN, Columns
 from farthing.engine.sampler import Drawn, Filters, sample, uniforms
@@ -136,11 +136,13 @@ class Runner:
     def prefill(self, chunks: list[Chunk]) -> list[int]:
         """Compute chunks of prompts; returns the slots of those that are complete and have drawn their next token."""
 
-        def shape(chunk: Chunk) -> tuple[int, int]:
-            return chunk.start, chunk.end
+        def shape(chunk: Chunk) -> tuple[int, int, int]:
+            # What becomes a vector is computed by itself: its numbers may not depend on who else is there.
+            alone = chunk.sequence.arrival if chunk.sequence.request.params.embed else 0
+            return chunk.start, chunk.end, alone
 
         ready: list[Sequence] = []
-        for (start, end), alike in groupby(sorted(chunks, key=shape), key=shape):
+        for (start, end, _), alike in groupby(sorted(chunks, key=shape), key=shape):
             ready += self._prefill_alike(list(alike), start, end)
         for sequence in ready:
             slot = self.slot_of[sequence]
@@ -160,8 +162,8 @@ class Runner:
         states = self.model.hidden(ids, positions, attend)
         for row, same in enumerate(texts.values()):
             for chunk in same:
-                if chunk.sequence.request.params.prompt_logprobs:
-                    score_prompt(self.model, states[row], chunk)
+                if chunk.sequence.request.params.reads_prompt:
+                    read_prompt(self.model, states[row], chunk)
         hidden = states[:, -1]
         for slots in homes:
             self.columns.length[slots] = end

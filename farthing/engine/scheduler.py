@@ -15,6 +15,10 @@ from farthing.engine.api import Request, Top
 from farthing.engine.blocks import BlockPool
 from farthing.errors import EngineError
 
+# A prompt that becomes a vector is cut here and nowhere else, so that its numbers do not depend on the budget: what one
+# step may read at the least.
+EMBED_CHUNK = 64
+
 
 @dataclass(eq=False)
 class Sequence:
@@ -34,6 +38,7 @@ class Sequence:
     top: list[Top] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
     prompt_top: list[Top] = field(default_factory=list)
+    embedding: list[float] = field(default_factory=list)
 
     @property
     def token_ids(self) -> list[int]:
@@ -43,6 +48,11 @@ class Sequence:
     @property
     def num_known(self) -> int:
         return len(self.request.prompt_ids) + len(self.generated)
+
+    @property
+    def num_to_write(self) -> int:
+        """How many tokens may still get keys and values beside those that are known."""
+        return 0 if self.request.params.embed else self.request.params.max_new_tokens
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Scheduler:
         return not (self.waiting or self.prefilling or self.running)
 
     def add(self, sequence: Sequence) -> None:
-        total = sequence.num_known + sequence.request.params.max_new_tokens
+        total = sequence.num_known + sequence.num_to_write
         if self.pool.blocks_for(total) > len(self.pool.blocks):
             raise EngineError(
                 f"request {sequence.request.request_id!r} needs {total} tokens; "
@@ -94,8 +104,8 @@ class Scheduler:
             return None
         sequence = self.waiting[0]
         tokens = sequence.token_ids
-        shared = [] if sequence.request.params.prompt_logprobs else self.pool.match(tokens[:-1])
-        needed = self.pool.blocks_for(len(tokens) + 1) - len(shared)
+        shared = [] if sequence.request.params.reads_prompt else self.pool.match(tokens[:-1])
+        needed = self.pool.blocks_for(len(tokens) + min(1, sequence.num_to_write)) - len(shared)
         if needed > self.pool.num_free and not self._thaw(needed, shared):
             # What it would share stands in its own way. Those who run will make room; where nobody does, it goes too.
             if self.running or self.prefilling or not self._thaw(needed + len(shared), []):
@@ -152,7 +162,8 @@ class Scheduler:
         for sequence in self.prefilling:
             if budget <= 0:
                 break
-            end = min(sequence.num_known, sequence.num_computed + budget)
+            most = EMBED_CHUNK if sequence.request.params.embed else budget
+            end = min(sequence.num_known, sequence.num_computed + most)
             chunks.append(Chunk(sequence, sequence.num_computed, end))
             budget -= end - sequence.num_computed
         return chunks
@@ -188,7 +199,8 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> bool:
         """The sequence is done; True if its slot stays as a cold donor of its prefix."""
         (self.running if sequence in self.running else self.prefilling).remove(sequence)
-        if self.keep_cold and not sequence.is_stale:
+        # Nobody goes on from a vector: it would only drive out conversations, which people do go on with.
+        if self.keep_cold and not sequence.is_stale and not sequence.request.params.embed:
             self.pool.publish(sequence.table, sequence.token_ids[:-1], sequence)
             self.cold.append(sequence)
             while self.max_cold is not None and len(self.cold) > self.max_cold:

@@ -11,6 +11,7 @@ import torch
 
 from farthing.engine.api import Completion, Request, SamplingParams, TokenEvent
 from farthing.engine.engine import Engine
+from farthing.errors import EngineError
 from farthing.models.decoder import Decoder
 
 Make = Callable[..., list[Request]]
@@ -135,3 +136,75 @@ def test_finished_sequences_are_kept_up_to_a_bound(model: Decoder, requests_of: 
     engine.check_integrity()
     engine.generate(requests_of(1, seed=6))
     assert len(engine.runner.slot_of) == 2, "slots of dropped sequences are given back"
+
+
+def embedding(*prompt: int) -> Request:
+    return Request(prompt, SamplingParams(max_new_tokens=1, embed=True), f"embed-{len(prompt)}-{prompt[0]}")
+
+
+def embed_requests(requests_of: Make) -> list[Request]:
+    """Short ones, one of a whole chunk, one of several, and the same text twice."""
+    lengths = [1, 2, 5, 11, 40, 64, 65, 150]
+    prompts = [requests_of(1, seed=length, lengths=(length, length))[0].prompt_ids for length in lengths]
+    return [embedding(*prompt) for prompt in [*prompts, prompts[3]]]
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"prefill_tokens": 7},
+    {"cache_tokens": 208},
+    {"keep_prefixes": True, "max_running": 3},
+]
+
+
+@pytest.mark.parametrize("which", ["model", "latent_model"])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_vector_is_the_mean_of_the_last_states(
+    request: pytest.FixtureRequest, requests_of: Make, which: str, settings: dict[str, Any]
+) -> None:
+    model: Decoder = request.getfixturevalue(which)
+    requests = embed_requests(requests_of)
+    for asked, done in zip(requests, Engine(model, **settings).generate(requests), strict=True):
+        with torch.no_grad():
+            mean_C = model.hidden(torch.tensor([asked.prompt_ids]))[0].mean(0)
+        expected = mean_C / mean_C.norm()
+        assert torch.tensor(done.embedding) == pytest.approx(expected, abs=1e-5)
+        assert (len(done.token_ids), done.finish_reason, done.cached_tokens) == (1, "length", 0)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_vector_is_the_same_to_the_bit_whatever_else_is_computed(
+    model: Decoder, requests_of: Make, settings: dict[str, Any]
+) -> None:
+    requests = embed_requests(requests_of)
+    alone = [Engine(model).generate([request])[0].embedding for request in requests]
+    others = requests_of(9, seed=2, lengths=(1, 70))
+    engine = Engine(model, **settings)
+    mixed: list[Request] = []
+    for place, request in enumerate(requests):
+        # Also beside somebody who writes on from the same text.
+        mixed += [others[place], Request(request.prompt_ids, others[place].params, f"on-{place}"), request]
+    found = engine.generate(mixed)
+    assert [done.embedding for done in found[2::3]] == alone
+    assert not any(done.embedding for done in found[0::3])
+    engine.check_integrity()
+
+
+def test_a_vector_leaves_nothing_behind_and_needs_no_room_to_write(model: Decoder) -> None:
+    engine = Engine(model, keep_prefixes=True, cache_tokens=64)
+    engine.generate([embedding(*range(60), 1, 2, 3, 4)])
+    assert (len(engine.scheduler.cold), engine.scheduler.pool.num_free, engine.runner.slot_of) == (0, 4, {})
+    with pytest.raises(EngineError, match="needs 65 tokens"):
+        engine.add(embedding(*range(60), 1, 2, 3, 4, 5))
+    with pytest.raises(ValueError, match="max_new_tokens must be 1"):
+        SamplingParams(max_new_tokens=2, embed=True)
+
+
+def test_a_vector_that_nobody_waits_for_is_given_up_between_two_chunks(model: Decoder) -> None:
+    engine = Engine(model, keep_prefixes=True)
+    engine.add(embedding(*range(60), *range(60)))
+    assert engine.step() == []
+    assert engine.abort("embed-120-0") is not None
+    assert engine.scheduler.is_idle
+    assert engine.runner.slot_of == {}
+    engine.check_integrity()
