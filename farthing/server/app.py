@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from farthing.server.health import Health
 from farthing.server.openai.chat_routes import ChatRoute
 from farthing.server.openai.completions import CompletionRoute
+from farthing.server.openai.embeddings import EmbeddingRoute
 from farthing.server.openai.responses import ResponsesRoute
 from farthing.server.openai.tokens import TokenRoutes
 from farthing.server.protocol.errors import ApiError
@@ -57,6 +58,7 @@ def routes_of(service: Service, pages: Sequence[BaseRoute] = ()) -> list[BaseRou
         post("/v1/chat/completions", ChatRoute(service)),
         post("/v1/completions", CompletionRoute(service)),
         post("/v1/responses", ResponsesRoute(service)),
+        post("/v1/embeddings", EmbeddingRoute(service)),
         post("/tokenize", tokens.tokenize),
         post("/detokenize", tokens.detokenize),
         *pages,

@@ -117,4 +117,5 @@ def described(model: ServedModel) -> dict[str, Any]:
         },
         "task": model.card.get("task"),
         "parameters": model.facts.get("parameters"),
+        "embedding_size": model.facts.get("hidden_size"),
     }

@@ -12,7 +12,7 @@ import torch
 from farthing.engine.api import Completion, Request, SamplingParams, TokenEvent
 from farthing.engine.engine import Engine
 from farthing.errors import EngineError
-from farthing.models.decoder import Decoder
+from farthing.models.decoder import Decoder, twin
 
 Make = Callable[..., list[Request]]
 
@@ -172,14 +172,20 @@ def test_a_vector_is_the_mean_of_the_last_states(
         assert (len(done.token_ids), done.finish_reason, done.cached_tokens) == (1, "length", 0)
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_a_vector_is_the_same_to_the_bit_whatever_else_is_computed(
-    model: Decoder, requests_of: Make, settings: dict[str, Any]
+    model: Decoder, requests_of: Make, settings: dict[str, Any], dtype: torch.dtype | None
 ) -> None:
+    def fresh(**settings: Any) -> Engine:
+        engine = Engine(twin(model), **settings)
+        engine.publish(0, dtype)
+        return engine
+
     requests = embed_requests(requests_of)
-    alone = [Engine(model).generate([request])[0].embedding for request in requests]
+    alone = [fresh().generate([request])[0].embedding for request in requests]
     others = requests_of(9, seed=2, lengths=(1, 70))
-    engine = Engine(model, **settings)
+    engine = fresh(**settings)
     mixed: list[Request] = []
     for place, request in enumerate(requests):
         # Also beside somebody who writes on from the same text.

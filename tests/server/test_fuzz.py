@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from farthing.server.protocol.answers import (
     ChatCompletion,
     Detokenized,
+    EmbeddingList,
     ErrorEnvelope,
     Response,
     TextCompletion,
@@ -280,6 +281,15 @@ TOKENS = st.fixed_dictionaries(
         },
     },
 )
+EMBEDDINGS = st.fixed_dictionaries(
+    {
+        "input": mostly(
+            st.one_of(PROMPTS, st.lists(st.lists(mostly(st.integers(0, 330)), max_size=4), max_size=3))
+        )
+    },
+    optional={key: SHARED[key] for key in ("model", "user", "surprise")}
+    | {"encoding_format": choice("float", "base64"), "dimensions": mostly(st.integers(1, 64))},
+)
 IDS = st.fixed_dictionaries(
     {"tokens": mostly(st.lists(mostly(st.integers(0, 330)), max_size=9))},
     optional={"model": choice("tiny", "caller")},
@@ -315,6 +325,14 @@ def test_no_responses_request_is_a_bug_and_the_next_one_succeeds(
     client: httpx.Client, body: dict[str, Any]
 ) -> None:
     check(client, "/v1/responses", body, Response)
+
+
+@SLOWLY
+@given(EMBEDDINGS)
+def test_no_request_for_embeddings_is_a_bug_and_the_next_one_succeeds(
+    client: httpx.Client, body: dict[str, Any]
+) -> None:
+    check(client, "/v1/embeddings", body, EmbeddingList)
 
 
 @SLOWLY
@@ -367,5 +385,5 @@ def test_the_document_describes_what_is_served(server: Any) -> None:
                 case.validate_response(case.call(), checks=held_to)
 
             holds()
-    assert {"/v1/chat/completions", "/v1/responses", "/tokenize", "/detokenize"} <= paths
+    assert {"/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/tokenize", "/detokenize"} <= paths
     server.chat(max_tokens=1)

@@ -10,11 +10,13 @@ bug: the process ends, and the web process tells everybody and starts another.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -240,6 +242,9 @@ def _ending(event: TokenEvent, served: Served) -> dict[str, Any]:
         ending["thought"] = steering.thought.why_closed
     if done.prompt_logprobs:
         ending |= {"prompt": done.prompt_logprobs, "prompt_top": done.prompt_top}
+    if done.embedding:
+        numbers = struct.pack(f"<{len(done.embedding)}f", *done.embedding)
+        ending["embedding"] = base64.b64encode(numbers).decode()
     return ending
 
 

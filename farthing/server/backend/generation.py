@@ -37,7 +37,7 @@ class EngineRefused(Exception):
 @dataclass
 class Token:
     """One token as it came; `more` holds what is not there every time: "top", "end", "cached", "thought", "prompt",
-    and with the first one "prefill", the seconds since the request got its place."""
+    "embedding", and with the first one "prefill", the seconds since the request got its place."""
 
     token_id: int
     logprob: float

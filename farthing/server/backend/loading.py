@@ -185,6 +185,7 @@ def facts_of(
     return {
         "parameters": parameters(config).total,
         "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
         "context": plan.context,
         "full_context": config.max_position_embeddings,
         "running": plan.running,

@@ -63,7 +63,7 @@ class CompletionRoute(ReplyRoute):
             seconds = await self._judge.check(model, grammar, "regex")
             self._service.metrics.grammar_seconds.observe(seconds)
         n, stops, seed = choices_of(asked, limits), stops_of(asked, limits), seed_of(asked)
-        prompts = await asyncio.to_thread(prompts_of, model, asked, limits.prompts)
+        prompts = await asyncio.to_thread(prompts_of, model, asked.prompt, limits.prompts, "prompt")
         if len(prompts) * n > limits.prompts:
             raise invalid(f"prompt: at most {limits.prompts} replies at once", "prompt")
         steering = steering_of(model, asked, limits)
@@ -88,25 +88,27 @@ class CompletionRoute(ReplyRoute):
         return jobs
 
 
-def prompts_of(model: ServedModel, asked: CompletionRequest, most: int) -> list[list[int]]:
-    """Every prompt as token ids; raises ApiError 400. Slow: call it in a thread."""
-    prompt: Any = asked.prompt
-    several = isinstance(prompt, list) and (not prompt or not isinstance(prompt[0], int))
-    found = list(prompt) if several else [prompt]
+def prompts_of(model: ServedModel, given: Any, most: int, field: str) -> list[list[int]]:
+    """Every prompt as token ids; `given` is what `field` of a request may hold: a text, ids, or a list of either.
+
+    Raises ApiError 400. Slow: call it in a thread.
+    """
+    several = isinstance(given, list) and (not given or not isinstance(given[0], int))
+    found = list(given) if several else [given]
     if not 1 <= len(found) <= most:
-        raise invalid(f"prompt: 1 to {most} prompts", "prompt")
-    return [_ids(model, one) for one in found]
+        raise invalid(f"{field}: 1 to {most} at once", field)
+    return [_ids(model, one, field) for one in found]
 
 
-def _ids(model: ServedModel, prompt: str | list[int]) -> list[int]:
+def _ids(model: ServedModel, prompt: str | list[int], field: str) -> list[int]:
     if isinstance(prompt, str):
         ids = [*model.tokenizer.start_ids, *model.tokenizer.encode(prompt)]
     else:
         ids = prompt
         if any(not 0 <= token < model.vocab_size for token in ids):
-            raise invalid(f"prompt: token ids go from 0 to {model.vocab_size - 1}", "prompt")
+            raise invalid(f"{field}: token ids go from 0 to {model.vocab_size - 1}", field)
     if not ids:
-        raise invalid("prompt: there must be something to go on from", "prompt")
+        raise invalid(f"{field}: there must be something to read", field)
     return ids
 
 

@@ -202,6 +202,29 @@ class Response(Answer):
     warnings: list[str] | None = None
 
 
+class Embedding(Answer):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(
+        description="Of length 1; base64 of float32 where that is asked for."
+    )
+
+
+class EmbeddingUsage(Answer):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(Answer):
+    """Of POST /v1/embeddings, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    warnings: list[str] | None = None
+
+
 class Tokenized(Answer):
     count: int
     max_model_len: int

@@ -22,6 +22,7 @@ class Limits:
     passages: Annotated[int, "passages of documents in a prompt"] = 24
     passage_tokens: Annotated[int, "tokens of them, with what is said about them"] = 2048
     prompts: Annotated[int, "replies of one text completion: prompts times `n`"] = 64
+    inputs: Annotated[int, "inputs of one request for embeddings"] = 64
     choices: Annotated[int, "`n`"] = 16
     top_logprobs: Annotated[int, "`top_logprobs`, and `logprobs` of a text completion"] = 20
     logit_bias: Annotated[int, "tokens in `logit_bias`"] = 300

@@ -11,6 +11,7 @@ import farthing
 from farthing.server.protocol.answers import (
     ChatCompletion,
     Detokenized,
+    EmbeddingList,
     ErrorEnvelope,
     Model,
     ModelList,
@@ -24,6 +25,7 @@ from farthing.server.protocol.schema import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingRequest,
     TokenizeRequest,
 )
 
@@ -32,6 +34,7 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     ChatRequest,
     CompletionRequest,
     ResponsesRequest,
+    EmbeddingRequest,
     TokenizeRequest,
     DetokenizeRequest,
 )
@@ -39,6 +42,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     ChatCompletion,
     TextCompletion,
     Response,
+    EmbeddingList,
     Tokenized,
     Detokenized,
     ErrorEnvelope,
@@ -108,6 +112,11 @@ def _paths() -> dict[str, Any]:
                 "createResponse", "Go on with a conversation, told in items.", ResponsesRequest, Response
             )
         },
+        "/v1/embeddings": {
+            "post": _posting(
+                "createEmbedding", "Texts as vectors.", EmbeddingRequest, EmbeddingList, 429, 503
+            )
+        },
         "/tokenize": {
             "post": _posting("tokenize", "The ids of a text or a prompt.", TokenizeRequest, Tokenized)
         },
@@ -129,23 +138,22 @@ def _paths() -> dict[str, Any]:
 
 
 def _streaming(name: str, summary: str, asked: type[BaseModel], given: type[BaseModel]) -> dict[str, Any]:
-    found = _posting(name, summary, asked, given)
+    found = _posting(name, summary, asked, given, 429, 503)
     content = {**_json(given), "text/event-stream": {"schema": _EVENT}}
-    found["responses"] |= {
-        "200": {"description": "The reply; events if it is streamed.", "content": content},
-        **_errors(429, 503),
-    }
+    found["responses"]["200"] = {"description": "The reply; events if it is streamed.", "content": content}
     return found
 
 
-def _posting(name: str, summary: str, asked: type[BaseModel], given: type[BaseModel]) -> dict[str, Any]:
+def _posting(
+    name: str, summary: str, asked: type[BaseModel], given: type[BaseModel], *more: int
+) -> dict[str, Any]:
     return {
         "operationId": name,
         "summary": summary,
         "requestBody": {"required": True, "content": _json(asked)},
         "responses": {
             "200": {"description": summary, "content": _json(given)},
-            **_errors(400, 401, 403, 404, 408, 413, 415, 500),
+            **_errors(400, 401, 403, 404, 408, 413, 415, 500, *more),
         },
     }
 

@@ -184,6 +184,18 @@ class CompletionRequest(Sampling):
     best_of: int | None = None
 
 
+class EmbeddingRequest(Loose):
+    """POST /v1/embeddings. An input is text, or token ids, or a list of either."""
+
+    input: str | list[str] | list[int] | list[list[int]]
+    model: str | None = Field(None, description="One of /v1/models; the first of them when not given.")
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="base64: float32, little-endian."
+    )
+    dimensions: Count | None = Field(None, description="Only what the vectors have anyway.")
+    user: str | None = None
+
+
 class TokenizeRequest(Loose):
     """POST /tokenize: of a text, or of a conversation."""
 
