@@ -106,15 +106,20 @@ def stream_decoder(
     return WholeStream(backend, skip_special)
 
 
-def spelling(backend: tokenizers.Tokenizer, definition: Mapping[str, Any], token_id: int) -> bytes:
-    """The bytes that one token adds to a text, which need not be whole characters; empty for an unknown id."""
-    token = backend.id_to_token(token_id)
-    if token is None:
-        return b""
+def speller(backend: tokenizers.Tokenizer, definition: Mapping[str, Any]) -> Callable[[int], bytes]:
+    """A function: the bytes that one token adds to a text, which need not be whole characters; empty for an unknown
+    id."""
     stream = stream_decoder(backend, definition, skip_special=False)
-    if isinstance(stream, ByteStream):
-        return stream.bytes_of(token)
-    return str(backend.decode([token_id], skip_special_tokens=False)).encode()
+
+    def spelled(token_id: int) -> bytes:
+        token = backend.id_to_token(token_id)
+        if token is None:
+            return b""
+        if isinstance(stream, ByteStream):
+            return stream.bytes_of(token)
+        return str(backend.decode([token_id], skip_special_tokens=False)).encode()
+
+    return spelled
 
 
 def is_byte_fallback(definition: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ plain text never becomes a control token. `encode` keeps control tokens out unle
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from farthing.errors import CheckpointError
 from farthing.text import files
 from farthing.text.added import AddedToken, Control, read_added
 from farthing.text.definition import continuing, without_control
-from farthing.text.stream import StreamDecoder, is_byte_fallback, spelling, stream_decoder
+from farthing.text.stream import StreamDecoder, is_byte_fallback, speller, stream_decoder
 
 Position = Literal["start", "after_control", "after_text"]
 
@@ -70,7 +70,11 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """What one token adds to a text; half a character where the vocabulary has such tokens."""
-        return spelling(self._full, self.definition, token_id)
+        return self._spelled(token_id)
+
+    @cached_property
+    def _spelled(self) -> Callable[[int], bytes]:
+        return speller(self._full, self.definition)
 
     @cached_property
     def _plain(self) -> dict[Position, tokenizers.Tokenizer]:
