@@ -129,7 +129,7 @@ def ours(connection: Connection, race: Race) -> None:
 
 
 def _recipe(race: Race) -> dict[str, Any]:
-    """The speedrun from its base model on, looked at more often."""
+    """The speedrun from its base model on, looked at more often; every sample is drawn to its end, as TRL's are."""
     whole = load_toml(RECIPE)
     looks = {"eval_every": EVERY, "eval_problems": PROBLEMS, "eval_samples": ANSWERS}
     return {
@@ -139,7 +139,7 @@ def _recipe(race: Race) -> dict[str, Any]:
         "task": whole["task"],
         "model": {"path": os.path.abspath(race.base)},
         "cost": whole["cost"],
-        "grpo": whole["grpo"] | looks,
+        "grpo": whole["grpo"] | looks | {"stop_decided": False},
     }
 
 

@@ -61,6 +61,7 @@ PANELS: tuple[Panel, ...] = (
            Line("completions/repetition", "4-grams that are repeated", "d"))),
     Panel("form", "Form of completions", "share",
           (Line("completions/format_error_ratio", "not in the asked form", "b"),
+           Line("completions/broken_ratio", "ended for it", "d"),
            Line("completions/language_mix", "in several scripts", "c")), more=True),
     Panel("time", "Time of a step", "seconds",
           (Line("time/generate", "generate", "generate"), Line("time/train", "train", "train"),

@@ -37,15 +37,17 @@ def sample(
     params: SamplingParams,
     seed: Sequence[object],
     first: int = 0,
+    states: Sequence[int] = (),
 ) -> list[list[Completion]]:
     """`samples` completions of each prompt, or as many as the list says; the k-th of prompt i, counted from `first`,
-    draws with a seed named by (seed, i, k)."""
+    draws with a seed named by (seed, i, k). `states`: where those of each prompt begin in the generator's automaton."""
     counts = [samples] * len(prompts) if isinstance(samples, int) else samples
     requests = []
     for index, (prompt, count) in enumerate(zip(prompts, counts, strict=True), first):
+        state = states[index - first] if states else 0
         for k in range(count):
             own = replace(params, seed=request_seed(*seed, index, k))
-            requests.append(Request(prompt.token_ids, own, f"{index}/{k}"))
+            requests.append(Request(prompt.token_ids, own, f"{index}/{k}", state=state))
     completions = iter(generator.generate(requests))
     return [[next(completions) for _ in range(count)] for count in counts]
 

@@ -33,8 +33,13 @@ class Rollout:
 
     @property
     def is_truncated(self) -> bool:
-        """Stopped by the length limit, not by the model."""
+        """Stopped by the length limit, or for want of room before it; not by the model."""
         return self.completion.finish_reason == "length"
+
+    @property
+    def is_broken(self) -> bool:
+        """Stopped behind its answer, because it could be well-formed no more."""
+        return self.completion.finish_reason == "broken"
 
 
 @dataclass(frozen=True)

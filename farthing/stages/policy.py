@@ -16,7 +16,9 @@ from farthing.learner.checkpoint import Checkpoints
 from farthing.learner.freed import give_back
 from farthing.learner.local import LocalLearner
 from farthing.models.arithmetic import forward_flops
+from farthing.models.decoder import Decoder
 from farthing.rollout.assemble import assemble
+from farthing.rollout.form import automaton
 from farthing.rollout.types import Group
 from farthing.runs.journal import Journal
 from farthing.stages.config.grpo import GrpoConfig
@@ -57,7 +59,7 @@ class Policy:
             temperature=config.temperature,
         )
         reference = Reference.of(learner, config.reference_every) if config.kl_coef > 0 else None
-        engine = Engine(model, tokenizer, max_running=config.prompts_per_step * config.samples_per_prompt)
+        engine = sampling_engine(config, model, tokenizer, config.prompts_per_step)
         checkpoints = Checkpoints(context.directory / "checkpoints", config.keep_checkpoints)
         journal = Journal(context.directory / "scores.jsonl")
         curriculum = Curriculum(context.taskset, config.selection == "pass_rate")
@@ -128,6 +130,17 @@ class Policy:
             state = {"tokens_seen": self.tokens_seen, "curriculum": self.curriculum.state()}
             self.checkpoints.save(self.step, self.learner.state() | reference, state)
             self.journal.forget(self.step - 1)
+
+
+def sampling_engine(config: GrpoConfig, model: Decoder, tokenizer: Tokenizer, prompts: int) -> Engine:
+    """An engine that samples `prompts` groups at once, and tells a turn whose reward is decided where that counts."""
+    tells = config.stop_decided and config.rewards.get("format", 0.0) > 0
+    return Engine(
+        model,
+        tokenizer,
+        max_running=prompts * config.samples_per_prompt,
+        automaton=automaton(tokenizer, model.config.vocab_size) if tells else None,
+    )
 
 
 def parts(groups: Sequence[Group], count: int) -> list[Sequence[Group]]:

@@ -16,7 +16,6 @@ from typing import Any
 
 from farthing.cost.hardware import Hardware
 from farthing.engine.api import Completion
-from farthing.engine.engine import Engine
 from farthing.errors import NumericsError, RecipeError
 from farthing.learner.local import LocalLearner
 from farthing.models.checkpoint import load_model
@@ -31,7 +30,7 @@ from farthing.stages.config.grpo import GrpoConfig
 from farthing.stages.context import Context
 from farthing.stages.learning import optim_settings
 from farthing.stages.machine import compute_dtype
-from farthing.stages.policy import Policy
+from farthing.stages.policy import Policy, sampling_engine
 from farthing.stages.sampling import ask
 from farthing.tasks.task import Taskset
 from farthing.text.tokenizer import Tokenizer
@@ -141,7 +140,7 @@ def _with_batch(known: Evidence, subject: Subject, directory: Path) -> Evidence:
         temperature=config.temperature,
     )
     count = max(config.prompts_per_step, -(-ENOUGH // config.samples_per_prompt))
-    engine = Engine(model, tokenizer, max_running=count * config.samples_per_prompt)
+    engine = sampling_engine(config, model, tokenizer, count)
     engine.publish(0, dtype)
     problems = [subject.taskset.problem("train", index) for index in range(count)]
     share = config.prompts_per_step / count

@@ -46,6 +46,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     right = [rollout.score.correct for rollout in rollouts if rollout.score.correct is not None]
     shares = {
         "completions/clipped_ratio": sum(rollout.is_truncated for rollout in rollouts),
+        "completions/broken_ratio": sum(rollout.is_broken for rollout in rollouts),
         "completions/unparsable_ratio": sum(r.score.answer is None and not r.is_truncated for r in scored),
         "completions/unscorable_ratio": sum(rollout.reward is None for rollout in rollouts),
     }
@@ -69,10 +70,10 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def _forms(groups: Sequence[Group]) -> dict[str, float]:
-    """How the samples are made: the length of those that came to an end, the shares of wrong form (where the taskset
-    has one) and of thinking in several scripts, and of the right ones the share with a flag."""
+    """How the samples are made: the length of those that ended by themselves, the shares of wrong form (where the
+    taskset has one) and of thinking in several scripts, and of the right ones the share with a flag."""
     pairs = [(group.prompt, rollout) for group in groups for rollout in group.rollouts]
-    ended = [rollout.num_tokens for _, rollout in pairs if not rollout.is_truncated]
+    ended = [r.num_tokens for _, r in pairs if not r.is_truncated and not r.is_broken]
     form = [
         r.score.parts["format"] < 1 for _, r in pairs if r.reward is not None and "format" in r.score.parts
     ]

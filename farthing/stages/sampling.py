@@ -8,6 +8,7 @@ from farthing.cost.entries import Entry
 from farthing.engine.api import Completion, SamplingParams
 from farthing.engine.engine import Engine
 from farthing.rollout.collect import make_prompt, sample
+from farthing.rollout.form import opening
 from farthing.rollout.types import Prompt
 from farthing.stages.config.sampling import SamplingConfig
 from farthing.stages.context import Context
@@ -45,14 +46,19 @@ def ask(
     problems: Sequence[Problem],
     seed: Sequence[object],
 ) -> Drawn:
-    """Problems as the model reads them, and `samples_per_prompt` completions of each."""
+    """Problems as the model reads them, and `samples_per_prompt` completions of each; an engine with an automaton ends
+    them once their reward is decided."""
     prompts = [make_prompt(tokenizer, taskset, problem) for problem in problems]
+    states = [
+        opening(engine.automaton, tokenizer, taskset.form(**prompt.problem), prompt.prefill)
+        for prompt in prompts
+    ]
     params = SamplingParams(
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
         stop_token_ids=stop_ids(tokenizer),
     )
-    return prompts, sample(engine, prompts, config.samples_per_prompt, params, seed)
+    return prompts, sample(engine, prompts, config.samples_per_prompt, params, seed, states=states)
 
 
 def book(entry: Entry, engine: Engine, drawn: Drawn) -> None:

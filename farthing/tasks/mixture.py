@@ -7,6 +7,7 @@ from typing import Any
 
 from farthing.tasks.draws import interleaved
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
+from farthing.tasks.verifiers.format import Form
 
 
 class Mixture(Taskset):
@@ -41,6 +42,9 @@ class Mixture(Taskset):
 
     def key(self, *, taskset: str, problem: Problem) -> str:
         return f"{taskset}: {self.tasksets[taskset].key(**problem)}"
+
+    def form(self, *, taskset: str, problem: Problem) -> Form | None:
+        return self.tasksets[taskset].form(**problem)
 
     def read(self, line: str) -> Problem | None:
         """What the first taskset that understands the line makes of it."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self, TypedDict
 
 from farthing.config import Strict, parse
 from farthing.errors import TaskError
+from farthing.tasks.verifiers.format import Form
 from farthing.tasks.verifiers.verdict import Verdict
 
 Split = Literal["train", "heldout"]
@@ -112,6 +113,11 @@ class Taskset(ABC):
         """What makes two problems the same one for the split: a key of a held-out problem never occurs in
         train."""
         return json.dumps(problem, sort_keys=True, ensure_ascii=False)
+
+    def form(self, *_: Any, **problem: Any) -> Form | None:
+        """The form in which the problem's answer is looked for; None where a completion may earn something in any
+        other way, so that its reward is never decided before it ends."""
+        return None
 
     def read(self, line: str) -> Problem | None:
         """The problem that a typed line stands for, in whatever short form the taskset has; None for any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from farthing.algorithms.shaping import soft_overlong
@@ -34,6 +36,16 @@ def test_the_reward_falls_and_the_part_is_kept() -> None:
     assert shaped.rewards == [1.0, 0.75, -0.5, None]
     assert [r.score.parts["overlong"] for r in shaped.rollouts] == [0.0, -0.5, -1.0, -1.0]
     assert [r.score.correct for r in shaped.rollouts] == [1.0, 1.0, 0.0, None], "right stays right"
+
+
+def test_cut_off_for_want_of_room_is_cut_off() -> None:
+    """Three tokens before the limit, where there was no room for an answer, as at the limit itself."""
+    (one,) = (rollout for rollout in group().rollouts if rollout.num_tokens == 90)
+    short = replace(one, completion=replace(one.completion, finish_reason="length"))
+    (shaped,) = soften_limit(
+        [Group(group().prompt, (one, short))], max_new_tokens=100, share=0.2, penalty=0.5
+    )
+    assert shaped.rewards == [0.75, 0.5]
 
 
 def test_without_a_share_nothing_changes() -> None:

@@ -220,6 +220,8 @@ def test_completions_are_never_tokenised_again(group_of: Callable[..., Group]) -
 class Recorder:
     """In the place of engine and learner: ends every turn at once, learns nothing, remembers what it was given."""
 
+    automaton = None
+
     def __init__(self) -> None:
         self.asked: list[Request] = []
         self.batches: list[tuple[list[Sample], float]] = []

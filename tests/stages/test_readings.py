@@ -38,6 +38,16 @@ def test_unparsable_means_what_it_means_in_an_evaluation(group_of: Callable[...,
     assert rollout_metrics([group])["completions/unparsable_ratio"] == pytest.approx(1 / 4)
 
 
+def test_samples_that_were_ended_for_their_form_are_told_apart(group_of: Callable[..., Group]) -> None:
+    """They are not cut off, have an answer, and did not come to their own end."""
+    reasons = ["broken", "stop", "length", "broken"]
+    metrics = rollout_metrics([group_of([1.0, 0.0, 0.0, 0.5], lengths=[2, 4, 9, 3], reasons=reasons)])
+    assert metrics["completions/broken_ratio"] == 0.5
+    assert metrics["completions/clipped_ratio"] == 0.25
+    assert metrics["completions/unparsable_ratio"] == 0.0
+    assert metrics["completions/mean_terminated_length"] == 4.0
+
+
 def test_nothing_could_be_scored(group_of: Callable[..., Group]) -> None:
     metrics = rollout_metrics([group_of([None, None])])
     assert metrics["reward"] == metrics["reward_std"] == metrics["pass_rate"] == 0.0

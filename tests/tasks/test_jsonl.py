@@ -284,3 +284,12 @@ def test_a_file_that_knows_its_language_scores_the_thinking_in_it(
     score = task.score(f"<think>{thinking}</think><answer>6</answer>", question="What is 5 + 1?", answer="6")
     assert score.correct == 1.0 and score.parts["language"] == pytest.approx(share, abs=0.2)
     assert task.score("<answer>6</answer>", question="?", answer="6").parts["language"] == 0.0
+
+
+def test_a_reward_of_the_users_own_may_look_anywhere(sums: str) -> None:
+    """So no form says when it is decided."""
+    settings = {"path": sums, "columns": COLUMNS}
+    named = tasks.load("jsonl", **settings, verifier="numeric")
+    assert named.form(**named.problem("train", 0)) == "tags"
+    own = tasks.load("jsonl", **settings, verifier=f"{HERE}/rewards.py:long_enough")
+    assert own.form(**own.problem("train", 0)) is None

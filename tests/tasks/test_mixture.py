@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,15 @@ def test_each_judges_its_own_and_the_order_is_kept(mixture: Mixture) -> None:
     for problem, score in zip(problems, scores, strict=True):
         assert score.correct == 1.0
         assert ("language" in score.parts) == (problem["taskset"] == "words")
+
+
+def test_the_form_is_that_of_the_problem(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "1?", "answer": "1"}\n')
+    boxed = tasks.load("jsonl", path=str(file), form="boxed", heldout_share=0.0)
+    both = Mixture({"file": boxed, "sums": tasks.load("countdown")}, {"file": 1, "sums": 1})
+    forms = {p["taskset"]: both.form(**p) for p in (both.problem("train", index) for index in range(2))}
+    assert forms == {"file": "boxed", "sums": "tags"}
 
 
 def test_a_typed_line_is_read_by_whoever_understands_it(mixture: Mixture) -> None:

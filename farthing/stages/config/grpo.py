@@ -73,6 +73,11 @@ class GrpoConfig(LearningConfig, GlanceConfig):
     skip_dead_groups: bool = Field(
         True, description="Leave out groups whose rewards are all equal; true only where kl_coef is 0."
     )
+    stop_decided: bool = Field(
+        True,
+        description="End a sample once its reward is decided: it has an answer and can be well-formed no more, or "
+        "there is no room left for an answer; only with rewards.format.",
+    )
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
     samples_every: int = Field(5, ge=1, description="Steps between groups that are kept for reading.")
     samples_kept: int = Field(2, ge=0, description="Groups that are kept each time.")

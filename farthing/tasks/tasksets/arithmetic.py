@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -18,7 +18,7 @@ from farthing.tasks.draws import Draws
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
 from farthing.tasks.verifiers import numeric
 from farthing.tasks.verifiers.expressions import ExpressionError, parse
-from farthing.tasks.verifiers.format import read
+from farthing.tasks.verifiers.format import Form, read
 
 HELD_OUT_BELOW = 26
 MAX_TRIES = 10_000
@@ -98,6 +98,9 @@ class Arithmetic(Taskset):
 
     def wrong(self, *, expression: str) -> str:
         return f"<think>\nhm\n</think>\n<answer>{_value(expression)}0</answer>".replace(">00<", ">1<")
+
+    def form(self, **problem: Any) -> Form:
+        return "tags"
 
     def score(self, completion: str, *, expression: str) -> Score:
         reading = read(completion)

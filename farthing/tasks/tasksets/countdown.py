@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ from farthing.config import Strict
 from farthing.tasks.draws import Draws
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
 from farthing.tasks.verifiers import countdown as verifier
-from farthing.tasks.verifiers.format import read
+from farthing.tasks.verifiers.format import Form, read
 
 HELD_OUT_BELOW = 26
 _TYPED = re.compile(
@@ -137,6 +137,9 @@ class Countdown(Taskset):
     def gold(self, *, numbers: Sequence[int], target: int) -> str:
         expression = reachable(tuple(sorted(numbers)))[target][1:-1]
         return f"<think>\n{expression} = {target}\n</think>\n<answer>{expression}</answer>"
+
+    def form(self, **problem: Any) -> Form:
+        return "tags"
 
     def score(self, completion: str, *, numbers: Sequence[int], target: int) -> Score:
         reading = read(completion)

@@ -96,6 +96,9 @@ class Gym(Taskset):
     def key(self, *, question: str, **rest: Any) -> str:
         return question
 
+    def form(self, **problem: Any) -> Form:
+        return self.settings.form
+
     def score(self, completion: str, **problem: Any) -> Score:
         return self.score_many([(completion, problem)])[0]
 

@@ -130,6 +130,9 @@ class Jsonl(Taskset):
     def key(self, *, question: str, **rest: Any) -> str:
         return question
 
+    def form(self, **problem: Any) -> Form | None:
+        return None if self.judge.user else self.settings.form
+
     def score(self, completion: str, **problem: Any) -> Score:
         return self.score_many([(completion, problem)])[0]
 

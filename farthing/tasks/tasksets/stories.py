@@ -29,7 +29,7 @@ from farthing.tasks.draws import Draws
 from farthing.tasks.task import Message, Problem, Score, Split, Taskset
 from farthing.tasks.verifiers import numeric
 from farthing.tasks.verifiers.expressions import parse
-from farthing.tasks.verifiers.format import read
+from farthing.tasks.verifiers.format import Form, read
 from farthing.tasks.verifiers.language import consistency
 
 Language = Literal["en", "pt", "es", "zh"]
@@ -194,6 +194,9 @@ class Stories(Taskset):
 
     def key(self, *, story: str, numbers: dict[str, int], **rest: Any) -> str:
         return story_key(story, numbers)
+
+    def form(self, **problem: Any) -> Form:
+        return "tags"
 
     def score(self, completion: str, **problem: Any) -> Score:
         reading = read(completion)
