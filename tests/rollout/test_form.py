@@ -101,6 +101,7 @@ TURNS = [
     ("<think></think><answer></answer>", 3),
     ("<think></think><answer>\u3000</answer>more", 1),
     ("<think>\u3000</think>", 3),
+    ("<think></think><answer>1</answer>\u3000", 1),
 ]
 
 
