@@ -1,6 +1,6 @@
 """The engine: continuous batching in one step of five statements, and the loops people call.
 
-admit -> prefill a chunk -> make room -> decode one token a row -> hand over what has ended
+admit -> make room -> decode one token a row, beside the last tokens of prompts -> hand over what has ended -> prefill
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from farthing.engine.api import Completion, Request, TokenEvent
 from farthing.engine.automaton import Automaton
 from farthing.engine.blocks import BlockPool
 from farthing.engine.runner import Runner
-from farthing.engine.scheduler import Scheduler, Sequence
+from farthing.engine.scheduler import Chunk, Scheduler, Sequence
 from farthing.errors import EngineError
 from farthing.models.decoder import Decoder
 
@@ -139,7 +139,9 @@ class Engine:
     ) -> list[tuple[Sequence, Completion]]:
         self._admit()
         self._make_room()
-        slots = self.runner.decode() if self.runner.num_decoding else np.zeros(0, np.int64)
+        rests = self.scheduler.rests() if self.runner.takes_rests else []
+        slots = self.runner.decode(rests) if self.runner.num_decoding or rests else np.zeros(0, np.int64)
+        self._prefilled(rests)
         decoded = [self.runner.seated[slot] for slot in slots] if seats is not None else []
         ended = self._collect(slots, seats, decoded)
         return ended + self._prefill(seats)
@@ -157,17 +159,22 @@ class Engine:
     def _prefill(
         self, seats: list[tuple[str, int, float, Sequence]] | None
     ) -> list[tuple[Sequence, Completion]]:
-        chunks = self.scheduler.chunks()
+        chunks = self.scheduler.chunks(leave_rests=self.runner.takes_rests)
         if not chunks:
             return []
         self.runner.prefill(chunks)
+        ready = self._prefilled(chunks)
+        slots = np.array([self.runner.slot_of[sequence] for sequence in ready], np.int64)
+        return self._collect(slots, seats, ready)
+
+    def _prefilled(self, chunks: list[Chunk]) -> list[Sequence]:
+        """Chunks are in their slots; returns those whose prompts are complete."""
         for chunk in chunks:
             self.scheduler.prefilled(chunk)
         ready = [chunk.sequence for chunk in chunks if chunk.is_last]
-        slots = np.array([self.runner.slot_of[sequence] for sequence in ready], np.int64)
         for sequence in ready:
             self.runner.columns.room[self.runner.slot_of[sequence]] = len(sequence.table) * BLOCK_SIZE
-        return self._collect(slots, seats, list(ready))
+        return ready
 
     def _make_room(self) -> None:
         """Every decoding row needs a place for the token it is about to write."""

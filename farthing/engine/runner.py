@@ -14,12 +14,13 @@ import torch
 from farthing.engine.asked import ask, read_prompt, tell
 from farthing.engine.automaton import Automaton
 from farthing.engine.columns import NO_TOKEN, Columns
+from farthing.engine.rests import Rest, rests_of, rows_with
 from farthing.engine.sampler import Drawn, Filters, sample, uniforms
 from farthing.engine.scheduler import Chunk, Sequence
 from farthing.engine.slots import ROW_QUANTUM, DecodeAttend, PrefillAttend, Slots, ordering, padded_rows
 from farthing.models.attention import cached_shapes
 from farthing.models.decoder import Decoder
-from farthing.models.step import Alike, Rows
+from farthing.models.step import Alike, Rows, Step
 
 
 class Runner:
@@ -57,7 +58,7 @@ class Runner:
         self._group([slot], 0)
         if sequence.donor is not None and sequence.num_computed:
             donor = self.slot_of[sequence.donor]
-            self.slots.copy_prefix(donor, slot, sequence.num_computed)
+            self.slots.copy(donor, slot, 0, sequence.num_computed)
             self._join(donor, slot, sequence.num_computed)
         sequence.donor = None
 
@@ -113,7 +114,7 @@ class Runner:
         if is_kept:
             self.slots.exchange(slot, other, int(max(lengths[slot], lengths[other])))
         else:
-            self.slots.copy_prefix(other, slot, int(lengths[other]))
+            self.slots.copy(other, slot, 0, int(lengths[other]))
         self.columns.permute([slot, other], [other, slot])
         self._sit({other: self.seated[slot], slot: self.seated[other]})
 
@@ -144,11 +145,14 @@ class Runner:
         ready: list[Sequence] = []
         for (start, end, _), alike in groupby(sorted(chunks, key=shape), key=shape):
             ready += self._prefill_alike(list(alike), start, end)
+        self._let_decode(ready)
+        return [self.slot_of[sequence] for sequence in ready]
+
+    def _let_decode(self, ready: Many[Sequence]) -> None:
         for sequence in ready:
             slot = self.slot_of[sequence]
             self._exchange(self.num_decoding, slot, self.seated[self.num_decoding] is not None)
             self.num_decoding += 1
-        return [self.slot_of[sequence] for sequence in ready]
 
     def _prefill_alike(self, chunks: list[Chunk], start: int, end: int) -> list[Sequence]:
         """Chunks of one shape: equal texts are computed once."""
@@ -176,14 +180,26 @@ class Runner:
             self._draw(logits[rows], np.array([self.slot_of[sequence] for sequence in ready]))
         return ready
 
+    @property
+    def takes_rests(self) -> bool:
+        """Whether a decoding step can compute the last tokens of prompts as well."""
+        return self._step is not None
+
+    @property
+    def _step(self) -> Step | None:
+        return self.model.step if self.slots.keys.dtype == torch.bfloat16 else None
+
     @torch.no_grad()
-    def decode(self) -> np.ndarray:
-        """One token for every decoding row; returns their slots."""
+    def decode(self, rests: Many[Chunk] = ()) -> np.ndarray:
+        """One token for every decoding row, and the first for prompts whose `rests` are computed beside them and which
+        decode from now on; returns the slots of all."""
         c, slots, rows = self.columns, np.arange(self.num_decoding), slice(self.num_decoding)
         if not self.slots.are_read_exactly:
             self._reorder(*ordering(c.length[rows] + 1))
-        self._lengthen(int(c.length[rows].max()) + 1)
-        step = self.model.step if self.slots.keys.dtype == torch.bfloat16 else None
+        self._lengthen(int(c.length[rows].max(initial=0)) + 1)
+        step = self._step
+        if step is not None and rests:
+            return self._decode_with(step, rests_of(rests, self.slot_of))
         if step is not None and not c.asks[rows].any() and self._filters(rows).is_plain:
             tokens, logprobs = step.draw(self._rows(), uniforms(c.seed[rows], c.length[rows] + 1))
             c.length[rows] += 1
@@ -198,7 +214,30 @@ class Runner:
         """What decodes, as the compiled step reads it."""
         c, n = self.columns, self.num_decoding
         alike = Alike.of(c.group[:n], c.shared[:n])
-        return Rows(c.last[:n], c.length[:n], alike, self.slots.keys, self.slots.values)
+        return Rows(c.last[:n], c.length[:n], np.arange(n), n, alike, self.slots.keys, self.slots.values)
+
+    def _decode_with(self, step: Step, rests: list[Rest]) -> np.ndarray:
+        num_decoding, ready = self.num_decoding, [one for rest in rests for one in rest.sequences]
+        logits = step.logits(rows_with(self.columns, num_decoding, rests, self.slots))
+        self.columns.length[:num_decoding] += 1
+        for rest in rests:
+            self._settle(rest)
+        drawing = [*range(num_decoding)]
+        for row, rest in enumerate(rests, num_decoding):
+            drawing += [row] * len(rest.homes)
+        homes = [slot for rest in rests for slot in rest.homes]
+        self._draw(logits[drawing], np.array([*range(num_decoding), *homes]))
+        self._let_decode(ready)
+        return np.arange(self.num_decoding)
+
+    def _settle(self, rest: Rest) -> None:
+        """What was computed in one place belongs to everybody who spells the same text."""
+        first, *others = rest.homes
+        for slot in others:
+            self.slots.copy(first, slot, rest.start, rest.end)
+        self.columns.length[rest.homes] = rest.end
+        if others:
+            self._group(rest.homes, rest.end)
 
     def _logits(self) -> torch.Tensor:
         """The same by plain operations: float32 or wider [rows, V]."""

@@ -1,9 +1,11 @@
 """Who runs next: admission by blocks, a token budget for prefill, preemption of the newest. No tensors.
 
 A sequence waits, is admitted with blocks for all it has so far plus one token, is prefilled in chunks, decodes one
-token at a time, and finishes. When decoding needs a block and none is free, cold sequences (finished, kept for their
-prefix) go first, then the newest running one is sent back to wait; it keeps its tokens and, because tokens are a
-function of (logits, seed, position), goes on exactly where it was.
+token at a time, and finishes. Where the decoding step can take several tokens of a sequence, a prompt's last block goes
+there and the blocks before it are prefilled: where the cut is depends on the prompt alone, not on what was cached.
+When decoding needs a block and none is free, cold sequences (finished, kept for their prefix) go first, then the newest
+running one is sent back to wait; it keeps its tokens and, because tokens are a function of (logits, seed, position),
+goes on exactly where it was.
 """
 
 from __future__ import annotations
@@ -156,16 +158,32 @@ class Scheduler:
         self.pool.release(sequence.table, sequence)
         sequence.table, sequence.num_computed = [], 0
 
-    def chunks(self) -> list[Chunk]:
-        """What to prefill in this step, within the token budget, oldest first."""
+    def rests(self) -> list[Chunk]:
+        """The last blocks of prompts, where those before them are computed: they go into the next decoding step."""
+        return [
+            Chunk(sequence, sequence.num_computed, sequence.num_known)
+            for sequence in self.prefilling
+            if sequence.num_computed >= self._whole_blocks(sequence)
+        ]
+
+    def _whole_blocks(self, sequence: Sequence) -> int:
+        """Where a sequence's last block begins; its end, where the states of all its tokens are wanted."""
+        if sequence.request.params.reads_prompt:
+            return sequence.num_known
+        return (sequence.num_known - 1) // self.pool.block_size * self.pool.block_size
+
+    def chunks(self, leave_rests: bool) -> list[Chunk]:
+        """What to prefill in this step, within the token budget, oldest first; with or without the last blocks."""
         chunks, budget = [], self.prefill_tokens
         for sequence in self.prefilling:
             if budget <= 0:
                 break
             most = EMBED_CHUNK if sequence.request.params.embed else budget
-            end = min(sequence.num_known, sequence.num_computed + most)
-            chunks.append(Chunk(sequence, sequence.num_computed, end))
-            budget -= end - sequence.num_computed
+            end = self._whole_blocks(sequence) if leave_rests else sequence.num_known
+            end = min(end, sequence.num_computed + most)
+            if end > sequence.num_computed:
+                chunks.append(Chunk(sequence, sequence.num_computed, end))
+                budget -= end - sequence.num_computed
         return chunks
 
     def prefilled(self, chunk: Chunk) -> None:

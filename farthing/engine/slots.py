@@ -104,10 +104,10 @@ class Slots:
             store[:, one, :, :num_tokens] = store[:, other, :, :num_tokens]
             store[:, other, :, :num_tokens] = held
 
-    def copy_prefix(self, source: int, target: int, num_tokens: int) -> None:
-        """Share a prefix: its keys and values are computed once and copied."""
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Tokens [start, end) of two slots are the same: their keys and values are computed once and copied."""
         for store in (self.keys, self.values):
-            store[:, target, :, :num_tokens] = store[:, source, :, :num_tokens]
+            store[:, target, :, start:end] = store[:, source, :, start:end]
 
 
 def _grown(store: Tensor, kept: int, num_slots: int, num_tokens: int, empty: Callable[..., Tensor]) -> Tensor:

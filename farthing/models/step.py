@@ -1,5 +1,6 @@
-"""A whole decoding step in one call: what `Decoder.hidden` and `Decoder.logits` compute for one new token a row, and
-the draw from them, for dense models that compute in bfloat16, on processors that `native/step.cpp` is written for.
+"""A whole decoding step in one call: what `Decoder.hidden` and `Decoder.logits` compute for one new token a row, the
+last few of a prompt among them, and the draw from them, for dense models that compute in bfloat16, on processors that
+`native/step.cpp` is written for.
 
 The numbers are those of the plain operations up to the order in which a product is summed, with weights of 8 bits to
 the last bit, and every row's depend on that row alone. `Step.of` is None for whatever is not a plain dense model:
@@ -51,9 +52,9 @@ class _Model(ctypes.Structure):
 
 class _Batch(ctypes.Structure):
     _fields_ = (
-        *((name, _P) for name in ("tokens", "lengths", "order", "donors", "shared")),
+        *((name, _P) for name in ("tokens", "lengths", "places", "order", "donors", "shared")),
         *((name, _P) for name in ("cos", "sin", "keys", "values")),
-        *((name, _N) for name in ("rows", "room", "layer_stride")),
+        *((name, _N) for name in ("rows", "drawing", "room", "layer_stride")),
         *((name, _P) for name in ("logits", "uniform", "drawn", "logprobs")),
     )
 
@@ -80,11 +81,14 @@ class Alike:
 
 @dataclass(frozen=True)
 class Rows:
-    """What decodes: int64 `tokens` [B] that stand behind int64 `lengths` [B] others. Row n's keys and values are in
-    place n of `keys` and `values` [L, S, K, room, D] in bfloat16, where the new ones are written."""
+    """What is computed: int64 `tokens` [B] that stand behind int64 `lengths` [B] others. Row n's keys and values are in
+    place `places[n]` (int64 [B]) of `keys` and `values` [L, S, K, room, D] in bfloat16, where the new ones are written.
+    The first `drawing` rows want a next token; those behind them are earlier tokens of the same places."""
 
     tokens: np.ndarray
     lengths: np.ndarray
+    places: np.ndarray
+    drawing: int
     alike: Alike
     keys: Tensor
     values: Tensor
@@ -136,12 +140,12 @@ class Step:
         """A copied model has tensors of its own; until it is published the plain operations have to do."""
 
     def logits(self, rows: Rows) -> Tensor:
-        """Logits of the next tokens, float32 [B, V]."""
+        """Logits of the next tokens, float32 [drawing, V]."""
         return self._run(rows)
 
     def draw(self, rows: Rows, uniform_B: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(the next tokens int64 [B], their log-probabilities float32 [B]), drawn from the model's own distribution as
-        `fused.draw` does."""
+        """(the next tokens int64 [drawing], their log-probabilities float32 [drawing]), drawn from the model's own
+        distribution as `fused.draw` does."""
         tokens_B, logprobs_B = torch.empty(len(uniform_B), dtype=torch.int64), torch.empty(len(uniform_B))
         self._run(rows, uniform_B.ctypes.data, tokens_B.data_ptr(), logprobs_B.data_ptr())
         return tokens_B, logprobs_B
@@ -151,13 +155,15 @@ class Step:
         if len(self._cos) < room:
             places = torch.arange(room)
             self._cos, self._sin = rotary_tables(self._inv_freq, places, torch.bfloat16, self._table_factor)
-        alike, logits_BV = rows.alike, torch.empty(len(rows.tokens), self._model.vocabulary)
-        columns = (rows.tokens, rows.lengths, alike.order, alike.donors, alike.shared)
+        alike, logits_BV = rows.alike, torch.empty(rows.drawing, self._model.vocabulary)
+        donors = rows.places[alike.donors]
+        columns = (rows.tokens, rows.lengths, rows.places, alike.order, donors, alike.shared)
         tensors = (self._cos, self._sin, rows.keys, rows.values)
         batch = _Batch(
             *(column.ctypes.data for column in columns),
             *(tensor.data_ptr() for tensor in tensors),
             len(rows.tokens),
+            rows.drawing,
             room,
             rows.keys.stride(0),
             logits_BV.data_ptr(),

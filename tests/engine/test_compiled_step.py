@@ -1,5 +1,5 @@
-"""The engine with the whole step compiled: a completion is the same alone and in any company, to the last bit, groups
-that read one beginning included, and near to what the plain operations write."""
+"""The engine with the whole step compiled: a completion is the same alone and in any company, to the last bit, whether
+its prompt was cached or not, groups that read one beginning included, and near to what the plain operations write."""
 
 from __future__ import annotations
 
@@ -74,6 +74,42 @@ def test_company_changes_no_bit(published: Decoder, settings: dict[str, int]) ->
         assert (alone.token_ids, alone.logprobs) == (one.token_ids, one.logprobs), request.request_id
 
 
+def test_a_prompt_that_is_cached_needs_no_pass_of_its_own_and_changes_no_bit(
+    published: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last block goes into the decoding step, whoever else decodes, as it did when nothing was cached."""
+    engine = Engine(published, cache_dtype=torch.bfloat16, keep_prefixes=True)
+    requests = [replace(request, request_id="") for request in groups() if len(request.prompt_ids) > 16]
+    fresh = engine.generate(requests)
+    passes: list[int] = []
+    hidden = published.hidden
+    monkeypatch.setattr(published, "hidden", lambda *asked: passes.append(1) or hidden(*asked))
+    together = engine.generate(requests)
+    alone = [engine.generate([request])[0] for request in requests]
+    assert not passes
+    engine.check_integrity()
+    for first, second, third in zip(fresh, together, alone, strict=True):
+        assert first.cached_tokens < second.cached_tokens == third.cached_tokens
+        assert (first.token_ids, first.logprobs) == (second.token_ids, second.logprobs)
+        assert (first.token_ids, first.logprobs) == (third.token_ids, third.logprobs)
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 32, 33])
+def test_rests_of_every_length(published: Decoder, length: int) -> None:
+    """Drawn with wishes of its own, the first token too."""
+    prompt = tuple(range(3, 3 + length))
+    params = SamplingParams(max_new_tokens=3, temperature=0.7, top_k=5, seed=length)
+    company = [Request(prompt, replace(params, seed=seed), str(seed)) for seed in range(3)]
+    together = written(published, [*groups(), Request(prompt, params, "own"), *company])[len(groups()) :]
+    assert len({one.request_id for one in together}) == 4
+    alone = written(published, [Request(prompt, params, "own")])[0]
+    assert (alone.token_ids, alone.logprobs) == (together[0].token_ids, together[0].logprobs)
+    greedy = written(published, [Request(prompt, replace(params, temperature=0.0), "")])[0]
+    with torch.no_grad():
+        expected = published(torch.tensor([prompt]))[0, -1].float().log_softmax(-1)
+    assert greedy.logprobs[0] == pytest.approx(float(expected.max()), abs=0.1)
+
+
 def test_a_neighbour_with_wishes_changes_no_token(published: Decoder) -> None:
     """Beside somebody who draws from another distribution, everybody is drawn outside the step."""
     other = Request((3, 4, 5), SamplingParams(max_new_tokens=40, temperature=0.5, top_k=5, seed=1), "other")
@@ -96,7 +132,8 @@ def test_a_group_reads_one_beginning(published: Decoder, monkeypatch: pytest.Mon
     monkeypatch.setattr(Alike, "of", noted)
     requests = [request for request in groups() if request.request_id[0] in "02"]
     written(published, [*requests, replace(requests[0], prompt_ids=(1, *requests[0].prompt_ids))])
-    first = told[0][1]
+    assert len(told[0][0]) == 8 + 3 + 9, "the last tokens of three prompts, read before anybody decodes"
+    first = told[1][1]
     assert sorted(first.shared.tolist()) == [0, *[32] * 8]
     assert len(set(first.donors.tolist())) == 3
     for group, alike in told:
@@ -133,10 +170,7 @@ def test_who_comes_later_reads_the_beginning_of_those_before(
     for _ in range(5):
         assert not any(event.completion for event in engine.step())
     write(second, other, until=3)
-    assert sorted(told[-1].shared.tolist()) in ([0, 32, 32], [0, 32], [32, 32]), (
-        "two of three have it in common"
-    )
-    assert any(sorted(alike.shared.tolist()) == [0, 32, 32] for alike in told)
+    assert any(sorted(alike.shared.tolist()) == [0, 32, 32] for alike in told), "two of three"
     told.clear()
     write(third, fourth, partly, until=6)
     assert any(sorted(alike.shared.tolist()) == [0, 32, 32] for alike in told), "half a beginning is none"

@@ -26,6 +26,7 @@ class Load:
     prefill_tokens: int
     keep_cold: bool
     requests: list[tuple[list[int], int, int, int | None]]
+    leaves_rests: bool = False
 
 
 @dataclass
@@ -92,6 +93,10 @@ class Machine:
                 older = [*self.scheduler.running, *self.scheduler.prefilling]
                 assert all(other.arrival < victim.arrival for other in older), "an older one was sent back"
         self.unseat_dropped()
+        rests = self.scheduler.rests() if self.load.leaves_rests else []
+        for rest in rests:
+            assert rest.is_last and 1 <= rest.end - rest.start <= SIZE and rest.start % SIZE == 0
+            self.scheduler.prefilled(rest)
         for sequence in list(self.scheduler.running):
             self.draw(sequence)
 
@@ -104,7 +109,9 @@ class Machine:
             self.unseat_dropped()
 
     def prefill(self) -> None:
-        chunks = self.scheduler.chunks()
+        chunks = self.scheduler.chunks(self.load.leaves_rests)
+        if self.load.leaves_rests:
+            assert not any(chunk.is_last for chunk in chunks), "a last block goes into a step"
         assert sum(chunk.end - chunk.start for chunk in chunks) <= self.load.prefill_tokens
         assert all(chunk.end > chunk.start for chunk in chunks)
         assert [c.sequence.arrival for c in chunks] == sorted(c.sequence.arrival for c in chunks)
@@ -140,7 +147,14 @@ def loads(draw: st.DrawFn) -> Load:
         abortion = draw(st.none() | st.integers(arrival, arrival + 25))
         requests.append((prompt, new, arrival, abortion))
     requests.sort(key=lambda one: one[2])
-    return Load(num_blocks, draw(st.integers(1, 6)), draw(st.integers(1, 30)), draw(st.booleans()), requests)
+    return Load(
+        num_blocks,
+        draw(st.integers(1, 6)),
+        draw(st.integers(1, 30)),
+        draw(st.booleans()),
+        requests,
+        draw(st.booleans()),
+    )
 
 
 @settings(max_examples=250, deadline=None)

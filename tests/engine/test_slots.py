@@ -76,7 +76,7 @@ def test_rows_change_places_all_at_once(slots: Slots) -> None:
 
 def test_a_prefix_is_copied_and_no_more(slots: Slots) -> None:
     keys, values = slots.keys.clone(), slots.values.clone()
-    slots.copy_prefix(0, 2, 16)
+    slots.copy(0, 2, 0, 16)
     assert torch.equal(slots.keys[:, 2, :, :16], keys[:, 0, :, :16])
     assert torch.equal(slots.values[:, 2, :, :16], values[:, 0, :, :16])
     assert torch.equal(slots.keys[:, 2, :, 16:], keys[:, 2, :, 16:])

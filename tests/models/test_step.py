@@ -72,7 +72,10 @@ def rows_of(slots: Slots, lengths: Tensor = LENGTHS, alike: Alike | None = None)
     """The first rows of the slots, which share nothing unless it is said."""
     count = len(lengths)
     apart = Alike.of(np.arange(count), np.zeros(count, np.int64))
-    return Rows(tokens_of(count).numpy(), lengths.numpy(), alike or apart, slots.keys, slots.values)
+    places = np.arange(count)
+    return Rows(
+        tokens_of(count).numpy(), lengths.numpy(), places, count, alike or apart, slots.keys, slots.values
+    )
 
 
 @pytest.mark.parametrize("outputs", [16, 48, 64, 80, 208])
@@ -204,8 +207,37 @@ def test_a_row_is_the_same_alone() -> None:
         place = rows_of(own)
         keys, values = own.keys[:, one].contiguous(), own.values[:, one].contiguous()
         only = Alike.of(np.zeros(1, np.int64), np.zeros(1, np.int64))
-        alone = model.step.logits(Rows(place.tokens[one], place.lengths[one], only, keys, values))
+        first = np.zeros(1, np.int64)
+        alone = model.step.logits(Rows(place.tokens[one], place.lengths[one], first, 1, only, keys, values))
         assert torch.equal(alone[0], together[row])
+
+
+@pytest.mark.parametrize("in_8_bits", [False, True])
+def test_tokens_of_one_place_in_one_step_are_those_of_a_step_each(in_8_bits: bool) -> None:
+    """In any places, behind rows that have nothing to do with them, to the last bit."""
+    model = published(in_8_bits=in_8_bits)
+    assert model.step is not None
+    ours, theirs = filled(CONFIG, 9), filled(CONFIG, 9)
+    texts = {4: (20, [3, 1, 4, 1, 5]), 1: (0, [9, 2]), 8: (48, list(range(16)))}
+    runs = [(place, start + i, text[i]) for place, (start, text) in texts.items() for i in range(len(text))]
+    single, ends = (
+        [(0, 30, 7), (2, 11, 12)],
+        {place: start + len(t) - 1 for place, (start, t) in texts.items()},
+    )
+    last = [run for run in runs if run[1] == ends[run[0]]]
+    place_B, length_B, token_B = np.array(
+        [*single, *last, *(run for run in runs if run not in last)]
+    ).T.copy()
+    apart = Alike.of(place_B, np.zeros(len(place_B), np.int64))
+    found = model.step.logits(Rows(token_B, length_B, place_B, 5, apart, ours.keys, ours.values))
+    assert found.shape == (5, CONFIG.vocab_size)
+    for row, (place, length, token) in enumerate([*single, *runs]):
+        own = [np.array([number]) for number in (token, length, place)]
+        alone = Alike.of(np.zeros(1, np.int64), np.zeros(1, np.int64))
+        one = model.step.logits(Rows(*own, 1, alone, theirs.keys, theirs.values))
+        if (place, length, token) in [*single, *last]:
+            assert torch.equal(one[0], found[[*single, *last].index((place, length, token))]), row
+    assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
 
 
 @pytest.mark.parametrize("own", ["alike", "garbage"])

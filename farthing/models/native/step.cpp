@@ -3,7 +3,7 @@
 //
 // The threads go through the layers together and wait for each other after every phase: rows are shared out in the
 // phases between products, blocks of rows and outputs in the products, key heads of rows in attention. `step.py` says
-// what the arguments are.
+// what the arguments are: the first `drawing` rows have logits, those behind them are earlier tokens of the same places.
 
 #include "product.h"
 #include "whole.h"
@@ -33,10 +33,10 @@ struct Model {
 };
 
 struct Batch {
-    const int64_t *tokens, *lengths, *order, *donors, *shared;
+    const int64_t *tokens, *lengths, *places, *order, *donors, *shared;
     const bf16 *cos, *sin;
     bf16 *keys, *values;
-    int64_t rows, room, layer_stride;
+    int64_t rows, drawing, room, layer_stride;
     float* logits;
     const double* uniform;
     int64_t* drawn;
@@ -108,26 +108,63 @@ inline void apply_head(const Worker& w, const bf16* x, const Model&, const Whole
     multiply(w.rounded, head, out, w.thread, w.threads);
 }
 
-inline int64_t place(const Model& m, const Batch& batch, int64_t layer, int64_t n, int64_t h) {
-    return layer * batch.layer_stride + (n * m.keys + h) * batch.room * m.size;
+inline int64_t start_of(const Model& m, const Batch& batch, int64_t layer, int64_t place, int64_t h) {
+    return layer * batch.layer_stride + (place * m.keys + h) * batch.room * m.size;
 }
 
-// One key head of one row: turned, written to its slot, and read by its queries.
+// One key head of one row: where it lies in what was computed for the row, and in its place.
+struct Spot {
+    int64_t n, h, at, own, donor;
+    bf16* row;
+
+    Spot(const Model& m, const Batch& batch, int64_t layer, int64_t job, bf16* qkv)
+        : n(batch.order[job / m.keys]), h(job % m.keys), at(batch.lengths[n]),
+          own(start_of(m, batch, layer, batch.places[n], h)), donor(start_of(m, batch, layer, batch.donors[n], h)),
+          row(qkv + n * (m.queries + 2 * m.keys) * m.size) {}
+};
+
+// Turned, and written to its place.
 template <typename P, typename R>
-void attend_head(const Model& m, const Layer<P, R>& layer, const Batch& batch, int64_t index, int64_t n, int64_t h,
-                 bf16* qkv, bf16* read, ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
-    int64_t size = m.size, group = m.queries / m.keys, at = batch.lengths[n];
-    int64_t own = place(m, batch, index, n, h), donor = place(m, batch, index, batch.donors[n], h);
-    bf16 *row = qkv + n * (m.queries + 2 * m.keys) * size, *q = row + h * group * size;
-    bf16 *keys = batch.keys + own, *values = batch.values + own;
-    const bf16 *cos = batch.cos + at * size / 2, *sin = batch.sin + at * size / 2;
-    float* head = scratch.read.data();
+void write_head(const Model& m, const Layer<P, R>& layer, const Batch& batch, const Spot& spot, float* head) {
+    int64_t here = spot.own + spot.at * m.size, turn = spot.at * m.size / 2;
+    norm_rotate_head(spot.row + (m.queries + spot.h) * m.size, layer.k_gain, batch.cos + turn, batch.sin + turn,
+                     batch.keys + here, m.size, m.eps, head);
+    std::memcpy(batch.values + here, spot.row + (m.queries + m.keys + spot.h) * m.size, m.size * sizeof(bf16));
+}
+
+// Read by its queries.
+template <typename P, typename R>
+void read_head(const Model& m, const Layer<P, R>& layer, const Batch& batch, const Spot& spot, bf16* read,
+               ReadGroup<bf16> read_group, Scratch<bf16>& scratch) {
+    int64_t group = m.queries / m.keys, first = spot.h * group, turn = spot.at * m.size / 2;
+    bf16* q = spot.row + first * m.size;
     for (int64_t g = 0; g < group; g++)
-        norm_rotate_head(q + g * size, layer.q_gain, cos, sin, q + g * size, size, m.eps, head);
-    norm_rotate_head(row + (m.queries + h) * size, layer.k_gain, cos, sin, keys + at * size, size, m.eps, head);
-    std::memcpy(values + at * size, row + (m.queries + m.keys + h) * size, size * sizeof(bf16));
-    Cache<bf16> cache{keys, values, batch.keys + donor, batch.values + donor, batch.shared[n], at + 1};
-    read_group(group, q, cache, read + (n * m.queries + h * group) * size, m.scale, scratch);
+        norm_rotate_head(q + g * m.size, layer.q_gain, batch.cos + turn, batch.sin + turn, q + g * m.size, m.size,
+                         m.eps, scratch.read.data());
+    Cache<bf16> cache{batch.keys + spot.own,    batch.values + spot.own,   batch.keys + spot.donor,
+                      batch.values + spot.donor, batch.shared[spot.n], spot.at + 1};
+    read_group(group, q, cache, read + (spot.n * m.queries + first) * m.size, m.scale, scratch);
+}
+
+// Every key head of every row. Rows of one place read each other, so all are written before the first is read; otherwise
+// each is read by the thread that has just written it.
+template <typename P, typename R>
+void attend(const Model& m, const Layer<P, R>& layer, const Batch& batch, int64_t index, bf16* qkv, bf16* read,
+            ReadGroup<bf16> read_group, Scratch<bf16>& scratch, int threads) {
+    int64_t jobs = batch.rows * m.keys;
+    int chunk = std::max<int64_t>(1, std::min<int64_t>(4, jobs / (4 * threads)));
+    bool apart = batch.rows == batch.drawing;
+    if (!apart) {
+#pragma omp for schedule(static)
+        for (int64_t job = 0; job < jobs; job++)
+            write_head(m, layer, batch, Spot(m, batch, index, job, qkv), scratch.read.data());
+    }
+#pragma omp for schedule(dynamic, chunk)
+    for (int64_t job = 0; job < jobs; job++) {
+        Spot spot(m, batch, index, job, qkv);
+        if (apart) write_head(m, layer, batch, spot, scratch.read.data());
+        read_head(m, layer, batch, spot, read, read_group, scratch);
+    }
 }
 
 // The stream takes in a change, or begins as the tokens' embeddings, and its norm becomes what is computed next.
@@ -149,7 +186,7 @@ void draw_rows(const Model& m, const Batch& batch) {
     std::vector<float> mass(m.vocabulary);
 #pragma omp barrier
 #pragma omp for schedule(static)
-    for (int64_t n = 0; n < batch.rows; n++)
+    for (int64_t n = 0; n < batch.drawing; n++)
         draw_row(batch.logits + n * m.vocabulary, batch.uniform[n], m.vocabulary, mass.data(), batch.drawn[n],
                  batch.logprobs[n]);
 }
@@ -157,23 +194,21 @@ void draw_rows(const Model& m, const Batch& batch) {
 // H: what the head's weight is made of.
 template <typename P, typename H, typename R>
 void share(const Model& m, const Batch& batch, Between<R>& between, int thread, int threads) {
-    WholeRows rounded{between.numbers.get(), between.scales.get(), Blocks(batch.rows, WHOLE_ROWS)};
-    Worker worker{batch.rows, thread, threads, rounded};
+    auto working_on = [&](int64_t rows) {
+        return Worker{rows, thread, threads, {between.numbers.get(), between.scales.get(), Blocks(rows, WHOLE_ROWS)}};
+    };
+    Worker worker = working_on(batch.rows);
     R* stream = between.stream.get();
     bf16 *normed = between.normed.get(), *qkv = between.qkv.get(), *read = between.read.get();
     bf16 *gated = between.gated.get(), *change = between.change.get();
     ReadGroup<bf16> read_group = reader<bf16>(m.size);
     Scratch<bf16> scratch(batch.room, m.size);
-    int64_t jobs = batch.rows * m.keys;
-    int chunk = std::max<int64_t>(1, std::min<int64_t>(4, jobs / (4 * threads)));
     for (int64_t index = 0; index < m.num_layers; index++) {
         const Layer<P, R>& layer = static_cast<const Layer<P, R>*>(m.layers)[index];
         renew(m, batch, layer.input_gain, index ? change : nullptr, stream, normed);
         apply(worker, normed, *layer.qkv, qkv);
 #pragma omp barrier
-#pragma omp for schedule(dynamic, chunk)
-        for (int64_t job = 0; job < jobs; job++)
-            attend_head(m, layer, batch, index, batch.order[job / m.keys], job % m.keys, qkv, read, read_group, scratch);
+        attend(m, layer, batch, index, qkv, read, read_group, scratch, threads);
         apply(worker, read, *layer.out, change);
 #pragma omp barrier
         renew(m, batch, layer.post_gain, change, stream, normed);
@@ -183,7 +218,7 @@ void share(const Model& m, const Batch& batch, Between<R>& between, int thread, 
 #pragma omp barrier
     }
     renew(m, batch, static_cast<const R*>(m.gain), change, stream, normed);
-    apply_head(worker, normed, m, *static_cast<const H*>(m.head), stream, batch.logits);
+    apply_head(working_on(batch.drawing), normed, m, *static_cast<const H*>(m.head), stream, batch.logits);
     if (batch.uniform) draw_rows(m, batch);
 }
 
