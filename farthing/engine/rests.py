@@ -30,15 +30,14 @@ class Rest:
 
 
 def rests_of(chunks: Many[Chunk], slot_of: Mapping[Sequence, int]) -> list[Rest]:
-    """Equal texts are one rest."""
-    texts: dict[tuple[int, ...], list[Chunk]] = {}
+    """Equal texts of which the same is left are one rest."""
+    alike: dict[tuple[int, tuple[int, ...]], list[Sequence]] = {}
     for chunk in chunks:
-        texts.setdefault(tuple(chunk.sequence.token_ids), []).append(chunk)
-    rests = []
-    for text, same in texts.items():
-        start, sequences = same[0].start, [chunk.sequence for chunk in same]
-        rests.append(Rest(list(text[start:]), start, [slot_of[one] for one in sequences], sequences))
-    return rests
+        alike.setdefault((chunk.start, tuple(chunk.sequence.token_ids)), []).append(chunk.sequence)
+    return [
+        Rest(list(text[start:]), start, [slot_of[sequence] for sequence in same], same)
+        for (start, text), same in alike.items()
+    ]
 
 
 def rows_with(columns: Columns, num_decoding: int, rests: Many[Rest], slots: Slots) -> Rows:

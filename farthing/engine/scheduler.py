@@ -24,8 +24,8 @@ EMBED_CHUNK = 64
 
 @dataclass(eq=False)
 class Sequence:
-    """A request on its way. `generated` is filled in when the sequence leaves its slot; while it decodes, only
-    `length` (prompt and generated tokens) is kept up to date here."""
+    """A request on its way. `generated` is filled in when the sequence leaves its slot. `last_block`: where the block
+    began that was its last when it began to decode."""
 
     request: Request
     arrival: int
@@ -34,6 +34,7 @@ class Sequence:
     sampling_logprobs: list[float] = field(default_factory=list)
     table: list[int] = field(default_factory=list)
     num_computed: int = 0
+    last_block: int = 0
     donor: Sequence | None = None
     cached_tokens: int = 0
     is_stale: bool = False
@@ -55,6 +56,12 @@ class Sequence:
     def num_to_write(self) -> int:
         """How many tokens may still get keys and values beside those that are known."""
         return 0 if self.request.params.embed else self.request.params.max_new_tokens
+
+    def computed(self, start: int, end: int) -> list[int]:
+        """The tokens of [start, end) whose keys and values are in its slot for sure."""
+        prompt, end = self.request.prompt_ids, min(end, self.num_computed)
+        behind = len(prompt)
+        return [*prompt[start:end], *self.generated[max(start - behind, 0) : max(end - behind, 0)]]
 
 
 @dataclass(frozen=True)
@@ -119,12 +126,25 @@ class Scheduler:
         return sequence
 
     def _seat(self, sequence: Sequence, shared: list[int], needed: int) -> None:
-        donor = self.pool.blocks[shared[-1]].holders[0] if shared else None
-        sequence.donor = donor if isinstance(donor, Sequence) else None
-        sequence.num_computed = len(shared) * self.pool.block_size
+        sequence.donor, sequence.num_computed = self._donor(sequence, shared)
         cached = min(sequence.num_computed, len(sequence.request.prompt_ids))
         sequence.cached_tokens, sequence.is_stale = max(sequence.cached_tokens, cached), False
         sequence.table = self.pool.acquire(shared, needed, sequence)
+
+    def _donor(self, sequence: Sequence, shared: list[int]) -> tuple[Sequence | None, int]:
+        """From whose slot the beginning is copied, and how many tokens: whole blocks, and of the last block what they
+        have in common too, if it was the donor's last as well. Both compute that in the same way. One token is left, to
+        draw from."""
+        whole, tokens = len(shared) * self.pool.block_size, sequence.token_ids
+        donor, most = None, whole
+        for holder in self.pool.blocks[shared[-1]].holders if shared else ():
+            if isinstance(holder, Sequence):
+                common = whole
+                if holder.last_block <= whole >= self._whole_blocks(sequence):
+                    common += _alike(holder.computed(whole, len(tokens) - 1), tokens[whole:])
+                if donor is None or common > most:
+                    donor, most = holder, common
+        return donor, most
 
     def _thaw(self, needed: int, keep: list[int]) -> bool:
         """Drop cold sequences, oldest first, until `needed` blocks are free; those that hold `keep` stay."""
@@ -191,6 +211,7 @@ class Scheduler:
         sequence = chunk.sequence
         sequence.num_computed = chunk.end
         if chunk.is_last:
+            sequence.last_block = self._whole_blocks(sequence)
             self.prefilling.remove(sequence)
             self.running.append(sequence)
             if not sequence.is_stale:
@@ -220,6 +241,7 @@ class Scheduler:
         # Nobody goes on from a vector: it would only drive out conversations, which people do go on with.
         if self.keep_cold and not sequence.is_stale and not sequence.request.params.embed:
             self.pool.publish(sequence.table, sequence.token_ids[:-1], sequence)
+            sequence.num_computed = sequence.num_known - 1
             self.cold.append(sequence)
             while self.max_cold is not None and len(self.cold) > self.max_cold:
                 self.drop_cold(self.cold[0])
@@ -246,3 +268,9 @@ class Scheduler:
         self.pool.check_integrity([sequence.table for sequence in seated])
         if any(sequence.table for sequence in self.waiting):
             raise EngineError("a waiting sequence holds blocks")
+
+
+def _alike(one: list[int], other: list[int]) -> int:
+    """How many tokens two texts have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -206,8 +206,24 @@ def test_turns_of_a_conversation_share_their_prefix(model: Decoder) -> None:
     assert [c.token_ids for c in kept] == [c.token_ids for c in fresh]
     assert [c.cached_tokens for c in fresh] == [0] * 5
     lengths = [20 + 17 * turn for turn in range(5)]
-    # Whole blocks of 16; the last token of a reply has left no keys.
-    assert [c.cached_tokens for c in kept] == [0, *(16 * ((length - 3) // 16) for length in lengths[1:])]
+    # All but what is new: the last token of a reply, which has left no keys, and the two behind it.
+    assert [c.cached_tokens for c in kept] == [0, *(length - 3 for length in lengths[1:])]
+
+
+def test_of_a_last_block_what_two_have_in_common_is_shared(model: Decoder) -> None:
+    """Only where it is the last of both: what stands in one's middle was computed otherwise."""
+    engine = Engine(model, keep_prefixes=True)
+    ask = SamplingParams(max_new_tokens=1)
+
+    def cached(*prompt: int) -> int:
+        return engine.generate([Request(prompt, ask)])[0].cached_tokens
+
+    assert cached(*range(40)) == 0
+    assert cached(*range(40)) == 39, "one is left, to draw from"
+    assert cached(*range(36), 7, 7, 7) == 36
+    assert cached(*range(36), 9) == 36
+    assert cached(*range(40), *range(20)) == 32, "longer"
+    assert cached(*range(26)) == 16, "shorter"
 
 
 def test_kept_prefixes_give_way_when_room_is_needed(model: Decoder, requests_of: Make) -> None:

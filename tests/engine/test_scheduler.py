@@ -95,7 +95,7 @@ class Machine:
         self.unseat_dropped()
         rests = self.scheduler.rests() if self.load.leaves_rests else []
         for rest in rests:
-            assert rest.is_last and 1 <= rest.end - rest.start <= SIZE and rest.start % SIZE == 0
+            assert rest.is_last and (rest.end - 1) // SIZE * SIZE <= rest.start < rest.end
             self.scheduler.prefilled(rest)
         for sequence in list(self.scheduler.running):
             self.draw(sequence)
