@@ -6,6 +6,7 @@ decode step needs lies in numpy columns over the slots, so no Python work grows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
 from itertools import groupby
 
 import numpy as np
