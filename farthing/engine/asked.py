@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from farthing.engine.api import Top
-from farthing.engine.scheduler import Chunk, Sequence
+from farthing.engine.sequence import Chunk, Sequence
 from farthing.models.decoder import Decoder
 
 # A prompt's logits are made for so many tokens at a time: with a vocabulary of 150,000 a row of float32 is 0.6 MB.

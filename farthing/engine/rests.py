@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from farthing.engine.columns import Columns
-from farthing.engine.scheduler import Chunk, Sequence
+from farthing.engine.sequence import Chunk, Sequence
 from farthing.engine.slots import Slots
 from farthing.models.step import Alike, Rows
 

@@ -11,70 +11,14 @@ goes on exactly where it was.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
-from farthing.engine.api import Request, Top
 from farthing.engine.blocks import BlockPool
+from farthing.engine.sequence import Chunk, Sequence, num_alike
 from farthing.errors import EngineError
 
 # A prompt that becomes a vector is cut here and nowhere else, so that its numbers do not depend on the budget: what one
 # step may read at the least.
 EMBED_CHUNK = 64
-
-
-@dataclass(eq=False)
-class Sequence:
-    """A request on its way. `generated` is filled in when the sequence leaves its slot. `last_block`: where the block
-    began that was its last when it began to decode."""
-
-    request: Request
-    arrival: int
-    generated: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    sampling_logprobs: list[float] = field(default_factory=list)
-    table: list[int] = field(default_factory=list)
-    num_computed: int = 0
-    last_block: int = 0
-    donor: Sequence | None = None
-    cached_tokens: int = 0
-    is_stale: bool = False
-    top: list[Top] = field(default_factory=list)
-    prompt_logprobs: list[float] = field(default_factory=list)
-    prompt_top: list[Top] = field(default_factory=list)
-    embedding: list[float] = field(default_factory=list)
-
-    @property
-    def token_ids(self) -> list[int]:
-        """Prompt and everything generated before it last left its slot."""
-        return list(self.request.prompt_ids) + self.generated
-
-    @property
-    def num_known(self) -> int:
-        return len(self.request.prompt_ids) + len(self.generated)
-
-    @property
-    def num_to_write(self) -> int:
-        """How many tokens may still get keys and values beside those that are known."""
-        return 0 if self.request.params.embed else self.request.params.max_new_tokens
-
-    def computed(self, start: int, end: int) -> list[int]:
-        """The tokens of [start, end) whose keys and values are in its slot for sure."""
-        prompt, end = self.request.prompt_ids, min(end, self.num_computed)
-        behind = len(prompt)
-        return [*prompt[start:end], *self.generated[max(start - behind, 0) : max(end - behind, 0)]]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Tokens [start, end) of a sequence to prefill now; the last chunk also yields the next token."""
-
-    sequence: Sequence
-    start: int
-    end: int
-
-    @property
-    def is_last(self) -> bool:
-        return self.end == self.sequence.num_known
 
 
 class Scheduler:
@@ -141,7 +85,7 @@ class Scheduler:
             if isinstance(holder, Sequence):
                 common = whole
                 if holder.last_block <= whole >= self._whole_blocks(sequence):
-                    common += _alike(holder.computed(whole, len(tokens) - 1), tokens[whole:])
+                    common += num_alike(holder.computed(whole, len(tokens) - 1), tokens[whole:])
                 if donor is None or common > most:
                     donor, most = holder, common
         return donor, most
@@ -268,9 +212,3 @@ class Scheduler:
         self.pool.check_integrity([sequence.table for sequence in seated])
         if any(sequence.table for sequence in self.waiting):
             raise EngineError("a waiting sequence holds blocks")
-
-
-def _alike(one: list[int], other: list[int]) -> int:
-    """How many tokens two texts have in common at their beginning."""
-    pairs = zip(one, other, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

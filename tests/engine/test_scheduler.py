@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from farthing.engine.api import Request, SamplingParams
 from farthing.engine.blocks import BlockPool
-from farthing.engine.scheduler import Scheduler, Sequence
+from farthing.engine.scheduler import Scheduler
+from farthing.engine.sequence import Sequence
 from farthing.errors import EngineError
 
 SIZE = 4
