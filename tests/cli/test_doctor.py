@@ -16,7 +16,7 @@ from farthing.engine.engine import Engine
 from farthing.models.checkpoint import load_model, save_model
 from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder, initialise
-from farthing.stages import preflight
+from farthing.stages import policy
 from farthing.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,6 +241,6 @@ class Shifted(Engine):
 def test_a_sampler_whose_tokens_are_shifted(
     untrained: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "Engine", Shifted)
+    monkeypatch.setattr(policy, "Engine", Shifted)
     found = finding(capsys, recipe(tmp_path, untrained), "sampler = learner")
     assert found["verdict"] == "refuse" and "sampler and learner disagree" in found["sentence"]
