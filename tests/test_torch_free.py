@@ -31,6 +31,7 @@ TORCH_FREE = (
     "engine/automaton",
     "engine/blocks",
     "engine/scheduler",
+    "engine/sequence",
     "rollout/types",
     "algorithms/advantages",
     "algorithms/presets",
