@@ -1,6 +1,6 @@
 // Every request that the page makes. They go to where the page came from and nowhere else.
 
-import type { Conversation, Document, Examples, Message, Model, Preset, ReplyEvent, Settings, Summary } from "./types";
+import type { Asked, Conversation, Document, Examples, Message, Model, Preset, ReplyEvent, Settings, Summary } from "./types";
 
 /** What the server refused, in its own words. */
 export class Refused extends Error {
@@ -44,7 +44,7 @@ export const api = {
   rewrite: (message: Message, content: string) => call<Message>("POST", path(message.conversation, "/messages"),
     { role: "assistant", parent: message.parent, thinking: message.thinking, content }),
   takeIn: (exported: unknown) => call<Conversation>("POST", "/api/imports", exported),
-  reply: (id: string, asked: { parent: string } | { goes_on: string }) =>
+  reply: (id: string, asked: Asked) =>
     call<Message>("POST", path(id, "/replies"), asked),
   stop: (message: string) => call<Message>("POST", `/api/replies/${message}/stop`, {}),
   answerNow: (message: string) => call<unknown>("POST", `/api/replies/${message}/answer`, {}),

@@ -3,6 +3,7 @@ import "katex/dist/katex.css";
 import "./styles/page.css";
 import "./styles/side.css";
 import "./styles/thread.css";
+import "./styles/beside.css";
 import "./styles/prose.css";
 import "./styles/composer.css";
 import "./styles/documents.css";

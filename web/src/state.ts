@@ -2,11 +2,13 @@
 
 import { signal } from "@preact/signals";
 import { api, listen, Refused } from "./api";
-import { newestBelow, path, withMessage } from "./tree";
+import { beside, newestBelow, path, repliesTo, withMessage } from "./tree";
+import { asked, unanswered } from "./asked";
 import { refreshDocuments } from "./documents";
-import type { Conversation, Examples, Message, Model, Preset, Settings, Summary } from "./types";
+import { refreshPresets } from "./presets";
+import type { Asked, Conversation, Examples, Message, Model, Settings, Summary } from "./types";
 
-const NOTHING: Settings = { model: null, system: "", effort: null, budget: null, temperature: null, max_tokens: null,
+export const NOTHING: Settings = { model: null, beside: null, system: "", effort: null, budget: null, temperature: null, max_tokens: null,
   documents: [] };
 
 export const models = signal<Model[]>([]);
@@ -14,7 +16,6 @@ export const conversations = signal<Summary[]>([]);
 export const search = signal("");
 export const current = signal<Conversation | null>(null);
 export const settings = signal<Settings>(NOTHING);
-export const presets = signal<Preset[]>([]);
 export const examples = signal<Examples>({ task: null, examples: [] });
 export const trouble = signal<string | null>(null);
 export const busy = signal(false);
@@ -37,8 +38,8 @@ export async function attempt(work: () => Promise<void>): Promise<void> {
 export async function start(): Promise<void> {
   addEventListener("hashchange", () => void openAddressed());
   await attempt(async () => {
-    [models.value, runs.value, presets.value] = await Promise.all([api.models(), api.hasRuns(), api.presets()]);
-    await Promise.all([refreshList(), openAddressed(), refreshDocuments()]);
+    [models.value, runs.value] = await Promise.all([api.models(), api.hasRuns()]);
+    await Promise.all([refreshList(), openAddressed(), refreshDocuments(), refreshPresets()]);
     await refreshExamples();
   });
 }
@@ -113,12 +114,28 @@ function follow(message: Message): void {
   listening.set(message.id, stop);
 }
 
-async function reply(conversation: Conversation, asked: { parent: string } | { goes_on: string }): Promise<void> {
-  const message = await api.reply(conversation.id, asked);
+async function reply(conversation: Conversation, wanted: Asked): Promise<void> {
+  const message = await api.reply(conversation.id, wanted);
   put(message);
-  if (current.value?.id === conversation.id) current.value = { ...current.value, leaf: message.id };
+  if (current.value?.id === conversation.id && !wanted.beside) current.value = { ...current.value, leaf: message.id };
   follow(message);
   await refreshList();
+}
+
+/** Have a message answered by every model that is asked; what one of them refuses does not keep the others. */
+async function replies(conversation: Conversation, message: Message): Promise<void> {
+  if (asked().length === 1) return reply(conversation, { parent: message.id });
+  const refused: string[] = [];
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0];
+  for (const model of unanswered(message)) {
+    try {
+      await reply(conversation, { parent: message.id, model, seed: seed ?? null, beside: true });
+    } catch (problem) {
+      if (!(problem instanceof Refused)) throw problem;
+      refused.push(`${model}: ${problem.message}`);
+    }
+  }
+  if (refused.length) throw new Refused(400, refused.join(" "));
 }
 
 /** Say something below `parent` and have it answered; without a conversation, begin one. */
@@ -131,10 +148,10 @@ export async function say(content: string, parent?: string | null): Promise<void
       show(conversation);
       history.pushState(null, "", `#/c/${conversation.id}`);
     }
-    const below = parent === undefined ? conversation.leaf : parent;
+    const below = parent === undefined ? beside(conversation)[0]?.id ?? conversation.leaf : parent;
     const message = await api.say(conversation.id, below, content);
     current.value = { ...withMessage(conversation, message), leaf: message.id };
-    await reply(conversation, { parent: message.id });
+    await replies(conversation, message);
   });
   busy.value = false;
 }
@@ -145,32 +162,53 @@ export const rewrite = (message: Message, content: string): Promise<void> => att
   if (current.value) current.value = { ...withMessage(current.value, edited), leaf: edited.id };
 });
 
+/** Another reply; of the same model where it stands beside others, or is one of those that are asked. */
 export const regenerate = (message: Message): Promise<void> => attempt(async () => {
-  if (current.value && message.parent !== null) await reply(current.value, { parent: message.parent });
+  if (!current.value || message.parent === null) return;
+  const { model } = message.details;
+  const stands = current.value.leaf === message.parent;
+  const same = model !== undefined && (stands || asked().includes(model));
+  await reply(current.value, { parent: message.parent, model: same ? model : null, beside: stands });
 });
 
-/** Answer a message that has no answer, after something went wrong. */
+/** Answer a message that has no answer, or not of every model, after something went wrong. */
 export const answer = (message: Message): Promise<void> => attempt(async () => {
-  if (current.value) await reply(current.value, { parent: message.id });
+  if (current.value) await replies(current.value, message);
 });
 
+/** The model that began a reply goes on with it, if it is still served. */
 export const goOn = (message: Message): Promise<void> => attempt(async () => {
-  if (current.value) await reply(current.value, { goes_on: message.id });
+  const model = models.value.find(({ id }) => id === message.details.model)?.id ?? null;
+  if (current.value) await reply(current.value, { goes_on: message.id, model, beside: current.value.leaf === message.parent });
 });
 
-export const stop = (message: Message): Promise<void> => attempt(async () => put(await api.stop(message.id)));
+export const stop = (messages: Message[]): Promise<void> => attempt(async () => {
+  for (const stopped of await Promise.all(messages.map((message) => api.stop(message.id)))) put(stopped);
+});
 
 export const answerNow = (message: Message): Promise<void> => attempt(async () => {
   await api.answerNow(message.id);
 });
 
-/** Look at the branch through this message. */
+/** Look at the branch through this message; where it ends in replies of several models that are asked, at all of them. */
 export const lookAt = (message: Message): Promise<void> => attempt(async () => {
   if (!current.value) return;
-  const leaf = newestBelow(current.value, message).id;
+  const newest = newestBelow(current.value, message);
+  const turn = current.value.messages.find(({ id }) => id === newest.parent);
+  const several = newest !== message && turn && asked().length > 1 && repliesTo(current.value, turn).length > 1;
+  await lead(several ? turn.id : newest.id);
+});
+
+/** Look at every model's reply to the message that this one answers. */
+export const compare = (message: Message): Promise<void> => attempt(async () => {
+  if (message.parent !== null) await lead(message.parent);
+});
+
+async function lead(leaf: string): Promise<void> {
+  if (!current.value) return;
   current.value = { ...current.value, leaf };
   await api.change(current.value.id, { leaf });
-});
+}
 
 export const rename = (id: string, title: string): Promise<void> => attempt(async () => {
   const changed = await api.change(id, { title });
@@ -199,22 +237,7 @@ export const change = (changed: Partial<Settings>): Promise<void> => attempt(asy
   if ("model" in changed) await refreshExamples();
 });
 
-/** Take the settings of a preset. A model that is not served any more is left out. */
-export const takePreset = ({ settings: kept }: Preset): Promise<void> =>
-  change({ ...NOTHING, ...kept, documents: settings.value.documents, model: models.value.some(({ id }) => id === kept.model) ? kept.model : null });
-
-export const keepPreset = (name: string): Promise<void> => attempt(async () => {
-  const { documents: _, ...kept } = settings.value;
-  await api.keepPreset({ name, settings: kept });
-  presets.value = await api.presets();
-});
-
-export const dropPreset = (name: string): Promise<void> => attempt(async () => {
-  await api.dropPreset(name);
-  presets.value = await api.presets();
-});
-
-/** The reply that is being written on the branch that is looked at. */
-export function writing(): Message | undefined {
-  return current.value ? path(current.value).find((message) => message.live) : undefined;
+/** The replies that are being written on the branch that is looked at. */
+export function writing(): Message[] {
+  return current.value ? [...path(current.value), ...beside(current.value)].filter((message) => message.live) : [];
 }

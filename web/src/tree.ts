@@ -19,6 +19,23 @@ export function siblings(conversation: Conversation, message: Message): Message[
   return conversation.messages.filter((other) => other.parent === message.parent);
 }
 
+/** The newest reply of each model to a message; side by side where the message itself is what is looked at. What a person
+ *  put differently is no model's. */
+export function repliesTo(conversation: Conversation, message: Message): Message[] {
+  const newest = new Map<string, Message>();
+  for (const reply of conversation.messages) {
+    const { model, edited } = reply.details;
+    if (reply.parent === message.id && message.role === "user" && model && !edited) newest.set(model, reply);
+  }
+  return [...newest.values()];
+}
+
+/** The replies that stand side by side at the end of the branch. */
+export function beside(conversation: Conversation): Message[] {
+  const last = path(conversation).at(-1);
+  return last ? repliesTo(conversation, last) : [];
+}
+
 /** The newest leaf below a message, or the message itself. */
 export function newestBelow(conversation: Conversation, message: Message): Message {
   let at = message;

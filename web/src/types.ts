@@ -5,6 +5,8 @@ export type Effort = "none" | "minimal" | "low" | "medium" | "high" | "max";
 /** How a conversation is to be answered; null leaves it to the model. */
 export interface Settings {
   model: string | null;
+  /** A second model that is asked the same. */
+  beside: string | null;
   system: string;
   effort: Effort | null;
   budget: number | null;
@@ -99,6 +101,16 @@ export interface Summary {
 
 export interface Conversation extends Summary {
   messages: Message[];
+}
+
+/** A reply to be written: to the message `parent`, or `goes_on` with one; by the conversation's model if none is named. */
+export interface Asked {
+  parent?: string;
+  goes_on?: string;
+  model?: string | null;
+  seed?: number | null;
+  /** The message stays what is looked at, with its replies side by side below it. */
+  beside?: boolean;
 }
 
 export interface Model {

@@ -21,7 +21,8 @@ def as_json(conversation: Record) -> str:
 
 
 def as_markdown(conversation: Record) -> str:
-    """The branch that is looked at; thinking as a quotation, so that nothing in it can be taken for the answer."""
+    """The branch that is looked at, and at its end the replies that stand side by side; thinking as a quotation, so
+    that nothing in it can be taken for the answer."""
     by_id = {message["id"]: message for message in conversation["messages"]}
     lines = [f"# {conversation['title'] or 'Conversation'}", ""]
     created = datetime.fromtimestamp(conversation["created"], UTC)
@@ -30,7 +31,7 @@ def as_markdown(conversation: Record) -> str:
     while at is not None:
         path.append(by_id[at])
         at = by_id[at]["parent"]
-    for message in reversed(path):
+    for message in [*reversed(path), *_side_by_side(conversation)]:
         name = _SPEAKERS[message["role"]]
         model = message["details"].get("model")
         lines += [f"## {name}" + (f" ({model})" if model else ""), ""]
@@ -38,6 +39,17 @@ def as_markdown(conversation: Record) -> str:
             lines += [*(f"> {line}".rstrip() for line in message["thinking"].splitlines()), ""]
         lines += [message["content"], "", *_sources(message["details"])]
     return "\n".join(lines)
+
+
+def _side_by_side(conversation: Record) -> list[Record]:
+    """The newest reply of each model to the message that is looked at, none of which was chosen to go on with."""
+    below = (one for one in conversation["messages"] if one["parent"] == conversation["leaf"])
+    newest = {
+        one["details"]["model"]: one
+        for one in below
+        if one["details"].get("model") and not one["details"].get("edited")
+    }
+    return list(newest.values())
 
 
 def _sources(details: Record) -> list[str]:

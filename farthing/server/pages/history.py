@@ -192,9 +192,10 @@ class History:
         thinking: str = "",
         finish: str | None = None,
         details: Mapping[str, Any] | None = None,
+        beside: bool = False,
     ) -> Record:
-        """A message below `parent` (None: at the top), which becomes the branch that is looked at. The first one gives
-        the conversation its title. Raises Absent."""
+        """A message below `parent` (None: at the top), which becomes the branch that is looked at; `beside` others,
+        `parent` does, and all of them are. The first message gives the conversation its title. Raises Absent."""
         if parent is not None and self.message(parent)["conversation"] != conversation:
             raise Absent("there is no such message in this conversation")
         if self.db.execute("select 1 from conversations where id = ?", (conversation,)).fetchone() is None:
@@ -206,7 +207,7 @@ class History:
         )
         self.db.execute(
             "update conversations set leaf = ?, updated = ?, title = iif(title = '', ?, title) where id = ?",
-            (name, now, title_of(content), conversation),
+            (parent if beside else name, now, title_of(content), conversation),
         )
         return self.message(name)
 

@@ -29,7 +29,7 @@ from farthing.server.pages.writing import Writers
 from farthing.server.protocol.errors import invalid
 from farthing.server.protocol.forms import Judge
 from farthing.server.protocol.reading import checked, read_json
-from farthing.server.protocol.schema import Budget, ChatRequest, Count, Effort
+from farthing.server.protocol.schema import Budget, ChatRequest, Count, Effort, Seed
 from farthing.server.protocol.sse import EventStream
 from farthing.server.service import Service
 
@@ -43,9 +43,10 @@ class Strict(BaseModel):
 
 
 class Wishes(Strict):
-    """How a conversation is to be answered."""
+    """How a conversation is to be answered. `beside`: a second model that the page asks the same."""
 
     model: str | None = None
+    beside: str | None = None
     system: str = ""
     effort: Effort | None = None
     budget: Budget | None = None
@@ -79,10 +80,17 @@ class NewMessage(Strict):
 
 
 class NewReply(Strict):
-    """To the message `parent`; or `goes_on` with a reply that was cut short."""
+    """To the message `parent`; or `goes_on` with a reply that was cut short.
+
+    `model`: instead of the conversation's. `beside`: the message stays what is looked at, with this reply and others
+    below it; a common `seed` lets them differ by their models alone.
+    """
 
     parent: str | None = None
     goes_on: str | None = None
+    model: str | None = None
+    seed: Seed | None = None
+    beside: bool = False
 
 
 class Nothing(Strict):
@@ -217,15 +225,16 @@ class HistoryRoutes:
         if last["role"] != ("assistant" if wanted.goes_on else "user") or last["finish"] is None:
             raise invalid("parent must be a person's message, goes_on a reply that has ended")
         path = branch(by_id, last["id"])
-        model = self._service.model(found["settings"]["model"])
-        trained = await self._tasks.of(model)
-        sources = await self._sources(found["settings"], path, trained)
-        asked_for = self._request(found["settings"], path, trained, sources)
+        settings = found["settings"] | ({"model": wanted.model} if wanted.model else {})
+        trained = await self._tasks.of(self._service.model(settings["model"]))
+        sources = await self._sources(settings, path, trained)
+        asked_for = self._request(settings, path, trained, sources, wanted.seed)
         asked = await prepare_chat(self._service, self._judge, asked_for)
         goes_on = last if wanted.goes_on else None
         question = next(message for message in reversed(path) if message["role"] == "user")
         judge = partial(_judged, trained, question["content"], sources)
-        return JSONResponse(await self._writers.begin(asked, last, goes_on, judge, sources), 201)
+        begun = self._writers.begin(asked, last, goes_on, judge, sources, beside=wanted.beside)
+        return JSONResponse(await begun, 201)
 
     async def _sources(
         self, settings: Record, messages: Sequence[Record], trained: Trained | None
@@ -253,6 +262,7 @@ class HistoryRoutes:
         messages: Sequence[Record],
         trained: Trained | None,
         sources: Sequence[Source],
+        seed: int | None = None,
     ) -> ChatRequest:
         """The same request that a client of /v1/chat/completions would send; `sources` stand with the last question."""
         goes_on = messages[-1]["role"] == "assistant"
@@ -267,6 +277,7 @@ class HistoryRoutes:
             "model": settings["model"], "messages": told + said, "stream": True, "continue_final_message": goes_on,
             "reasoning_effort": settings["effort"], "temperature": settings["temperature"],
             "max_completion_tokens": settings["max_tokens"], "thinking_token_budget": settings["budget"],
+            "seed": seed,
         }  # fmt: skip
         return checked(ChatRequest, wishes)
 

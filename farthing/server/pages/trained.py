@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from farthing.errors import FarthingError
@@ -21,21 +22,24 @@ class TrainedTasks:
 
     def __init__(self) -> None:
         self._opened: dict[int, Trained | None] = {}
+        self._known: dict[str, dict[str, Problem]] = {}
 
     async def of(self, model: ServedModel) -> Trained | None:
         """None for a model that answers anything, or whose task cannot be had here."""
         if model.number not in self._opened:
-            self._opened[model.number] = await asyncio.to_thread(_open, model)
+            # What one model's task drew, another's knows as well: the same is asked of both, and judged.
+            known = self._known.setdefault(json.dumps(model.card.get("task"), sort_keys=True), {})
+            self._opened[model.number] = await asyncio.to_thread(_open, model, known)
         return self._opened[model.number]
 
 
 class Trained:
-    """The task of one model."""
+    """The task of one model. `known`: problems that were shown as examples, by their words."""
 
-    def __init__(self, taskset: Taskset) -> None:
+    def __init__(self, taskset: Taskset, known: dict[str, Problem]) -> None:
         self._taskset = taskset
         self._unseen = unseen_problems(taskset)
-        self._known: dict[str, Problem] = {}
+        self._known = known
 
     @property
     def name(self) -> str:
@@ -80,7 +84,7 @@ class Trained:
         return {"verdict": "right" if score.correct >= 1 else "wrong"}
 
 
-def _open(model: ServedModel) -> Trained | None:
+def _open(model: ServedModel, known: dict[str, Problem]) -> Trained | None:
     task = model.card.get("task")
     if not isinstance(task, dict) or str(task.get("name")).partition(":")[0] not in _HARMLESS:
         return None
@@ -88,4 +92,4 @@ def _open(model: ServedModel) -> Trained | None:
         taskset = trained_task(model.card)
     except (FarthingError, TypeError, ValueError):
         return None
-    return None if taskset is None else Trained(taskset)
+    return None if taskset is None else Trained(taskset, known)

@@ -143,15 +143,18 @@ class Writers:
         goes_on: Record | None,
         judge: Judge,
         sources: Sequence[Source] = (),
+        *,
+        beside: bool = False,
     ) -> Record:
-        """Have a reply written below `parent`, or `goes_on` continued. Raises ApiError, and then nothing was
-        begun."""
+        """Have a reply written below `parent`, `beside` others there or as the one looked at; or `goes_on` continued.
+        Raises ApiError, and then nothing was begun."""
         reply = Reply(self._service, [asked.job], time.monotonic())
-        given = {"sources": [source.record() for source in sources]} if sources else {}
+        given: Record = {"sources": [source.record() for source in sources]} if sources else {}
         try:
             if goes_on is None:
                 place = (parent["conversation"], parent["id"], "assistant")
-                message = await self._history.do(History.add, *place, details=given)
+                given["model"] = asked.job.model.name  # known even if we die before anything else is
+                message = await self._history.do(History.add, *place, details=given, beside=beside)
             else:
                 details = goes_on["details"] | given
                 kept = (goes_on["id"], goes_on["content"], goes_on["thinking"], None, details)

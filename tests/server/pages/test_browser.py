@@ -125,6 +125,7 @@ def test_settings_are_kept_as_a_preset_and_taken_again(visit: Any, pages: Any) -
     page.wait_for_function("() => document.querySelector('.presets select').value === 'terse'")
     page.reload()
     page.get_by_role("button", name="Options").click()
+    assert page.get_by_label("Beside it").count() == 0, "there is one model only"
     assert page.get_by_label("System prompt").input_value() == ""
     page.get_by_label("Preset").select_option("terse")
     page.wait_for_function("() => document.querySelector('.options textarea').value === 'Be brief.'")

@@ -20,9 +20,9 @@ export function App() {
       const chord = event.ctrlKey || event.metaKey;
       if (reader.value) return; // what is read in front of the page closes by itself
       if (event.key === "Escape") {
-        const reply = writing();
+        const replies = writing();
         if (side || options || shelf) { showSide(false); showOptions(false); showShelf(false); }
-        else if (reply) void stop(reply);
+        else if (replies.length) void stop(replies);
       } else if (chord && event.key.toLowerCase() === "k") {
         event.preventDefault();
         showSide(true);

@@ -2,13 +2,14 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { busy, current, say, stop, trouble, writing } from "../state";
+import { AskedBoth } from "./Beside";
 import { Chosen } from "./Documents";
 
 export function Composer({ showDocuments }: { showDocuments: () => void }) {
   const [text, write] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
-  const reply = writing();
-  const ready = text.trim() !== "" && !reply && !busy.value;
+  const replies = writing();
+  const ready = text.trim() !== "" && !replies.length && !busy.value;
   useEffect(() => field.current?.focus(), [current.value?.id]);
   useEffect(() => {
     const area = field.current;
@@ -27,6 +28,7 @@ export function Composer({ showDocuments }: { showDocuments: () => void }) {
           <button type="button" aria-label="Dismiss" onClick={() => { trouble.value = null; }}>✕</button>
         </p>
       )}
+      <AskedBoth />
       <Chosen show={showDocuments} />
       <div class="box">
         <textarea id="message" ref={field} rows={1} value={text} placeholder="Ask something" aria-label="Message"
@@ -34,8 +36,8 @@ export function Composer({ showDocuments }: { showDocuments: () => void }) {
           onKeyDown={(event) => {
             if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
           }} />
-        {reply
-          ? <button type="button" class="send stop" onClick={() => void stop(reply)}>Stop</button>
+        {replies.length
+          ? <button type="button" class="send stop" onClick={() => void stop(replies)}>Stop</button>
           : <button type="submit" class="send" disabled={!ready}>Send</button>}
       </div>
     </form>

@@ -2,9 +2,11 @@
 
 import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
-import { answer, goOn, lookAt, regenerate, rewrite, say } from "../state";
+import { unanswered } from "../asked";
+import { answer, busy, compare, current, goOn, lookAt, regenerate, rewrite, say } from "../state";
 import { openSource } from "../documents";
 import { copy } from "../text/markdown";
+import { repliesTo } from "../tree";
 import { plain, rate, seconds } from "../text/words";
 import type { Message as Turn } from "../types";
 import { Editor } from "./Editor";
@@ -26,6 +28,7 @@ export const Message = memo((props: Props) => (
 
 function Asked({ message, others, isLast }: Props) {
   const [editing, edit] = useState(false);
+  const missing = isLast && !busy.value ? unanswered(message) : [];
   if (editing) {
     return <Editor text={message.content} of="asked" label="Edit your message" act="Ask again" cancel={() => edit(false)}
       save={(text) => {
@@ -40,7 +43,9 @@ function Asked({ message, others, isLast }: Props) {
         <Branches message={message} others={others} />
         <Copy text={message.content} />
         <button type="button" data-act="edit" onClick={() => edit(true)}>Edit</button>
-        {isLast && <button type="button" class="strong" onClick={() => void answer(message)}>Answer this</button>}
+        {missing.length > 0 && <button type="button" class="strong" onClick={() => void answer(message)}>
+          {current.value && repliesTo(current.value, message).length > 0 ? `Ask ${missing.join(", ")} too` : "Answer this"}
+        </button>}
       </div>
     </article>
   );
@@ -56,6 +61,7 @@ function Replied({ message, others }: Props) {
         void rewrite(message, text);
       }} />;
   }
+  const models = new Set(others.flatMap(({ details }) => (details.edited ? [] : details.model ?? [])));
   const cut = message.finish === "length" || message.finish === "stopped" || message.finish === "interrupted";
   return (
     <article class="turn replied" aria-label="Model" aria-busy={open}>
@@ -73,6 +79,7 @@ function Replied({ message, others }: Props) {
           {message.content && <Copy text={message.content} />}
           <button type="button" onClick={() => edit(true)}>Edit</button>
           <button type="button" onClick={() => void regenerate(message)}>Regenerate</button>
+          {models.size > 1 && <button type="button" onClick={() => void compare(message)}>Side by side</button>}
           {(cut || message.details.edited) && <button type="button" class="strong" onClick={() => void goOn(message)}>Continue</button>}
         </div>
       )}

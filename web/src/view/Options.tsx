@@ -1,5 +1,6 @@
 // How the model is to answer: kept with the conversation.
 
+import { asked } from "../asked";
 import { change, models, settings } from "../state";
 import type { Effort, Settings } from "../types";
 import { Presets } from "./Presets";
@@ -15,13 +16,21 @@ function numberOr(text: string): number | null {
 export function Options() {
   const now = settings.value;
   const model = models.value.find((one) => one.id === now.model) ?? models.value[0];
-  const thinks = (model?.capabilities.thinking.length ?? 0) > 0;
+  const thinks = models.value.some(({ id, capabilities }) => asked().includes(id) && capabilities.thinking.length > 0);
   return (
     <div class="options">
       {models.value.length > 1 && (
         <label>Model
           <select value={model?.id ?? ""} onChange={(event) => void change({ model: event.currentTarget.value })}>
             {models.value.map((one) => <option key={one.id} value={one.id}>{one.id}</option>)}
+          </select>
+        </label>
+      )}
+      {models.value.length > 1 && (
+        <label>Beside it
+          <select value={asked()[1] ?? ""} onChange={(event) => void change({ beside: event.currentTarget.value || null })}>
+            <option value="">None</option>
+            {models.value.filter((one) => one !== model).map((one) => <option key={one.id} value={one.id}>{one.id}</option>)}
           </select>
         </label>
       )}

@@ -1,7 +1,7 @@
 // Settings under a name: taken, kept, dropped.
 
 import { useState } from "preact/hooks";
-import { dropPreset, keepPreset, presets, takePreset } from "../state";
+import { dropPreset, keepPreset, presets, takePreset } from "../presets";
 
 const LONGEST = 60;
 

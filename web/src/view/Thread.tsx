@@ -2,7 +2,8 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { current } from "../state";
-import { path, siblings } from "../tree";
+import { beside, path, siblings } from "../tree";
+import { Beside } from "./Beside";
 import { Message } from "./Message";
 
 const NEAR = 90;
@@ -13,10 +14,11 @@ export function Thread() {
   const follows = useRef(true);
   const shown = conversation ? path(conversation) : [];
   const last = shown.at(-1);
-  useEffect(() => { follows.current = true; }, [conversation?.id, shown.length]);
+  const replies = conversation ? beside(conversation) : [];
+  useEffect(() => { follows.current = true; }, [conversation?.id, shown.length, replies.length]);
   useEffect(() => {
     if (follows.current && home.current) home.current.scrollTop = home.current.scrollHeight;
-  }, [last]);
+  }, [last, replies[0], replies[1]]);
   if (!conversation) return null;
   return (
     <div class="thread" ref={home} tabIndex={-1} onScroll={({ currentTarget: at }) => {
@@ -28,6 +30,7 @@ export function Thread() {
           return <Message key={message.id} message={message} others={others} places={others.map((one) => one.id).join()}
             isLast={message === last} />;
         })}
+        {replies.length > 0 && <Beside replies={replies} />}
       </div>
     </div>
   );

@@ -1,5 +1,6 @@
 // Before anything was said: who is here, and what it can be asked.
 
+import { asked } from "../asked";
 import { examples, models, say, settings } from "../state";
 import { count } from "../text/words";
 
@@ -8,11 +9,12 @@ const SHOWN = 4;
 export function Welcome() {
   const model = models.value.find((one) => one.id === settings.value.model) ?? models.value[0];
   if (!model) return <div class="welcome" />;
+  const second = asked()[1];
   const { task, examples: listed } = examples.value;
   const size = model.parameters ? `${count(model.parameters)} parameters, ` : "";
   return (
     <div class="welcome">
-      <h1>{model.id}</h1>
+      <h1>{model.id}{second && <span class="alone"> beside {second}</span>}</h1>
       <p class="about">{size}{model.max_model_len.toLocaleString("en")} tokens of context.</p>
       {task && (
         <>
