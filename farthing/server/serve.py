@@ -82,7 +82,7 @@ def serve(settings: Settings) -> None:
     pages = [
         *page_routes(settings.runs is not None),
         *HistoryRoutes(service, history, writers).routes(),
-        *DocumentRoutes(history, settings.limits).routes(),
+        *DocumentRoutes(service, history).routes(),
         *ModelRoutes(service, told["keep_alive"]).routes(),
         *PresetRoutes(history, settings.limits).routes(),
         *(RunRoutes(settings.runs).routes() if settings.runs is not None else ()),

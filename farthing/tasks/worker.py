@@ -58,7 +58,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _limit_memory(extra_bytes: int) -> None:
+def limit_memory(extra_bytes: int) -> None:
     """Allow `extra_bytes` of address space beyond what is mapped now. Without /proc there is no such
     limit."""
     statm = Path("/proc/self/statm")
@@ -111,7 +111,7 @@ def main(target: str, extra_bytes: int, cpu_seconds: float) -> None:
     except (Exception, SystemExit) as error:
         _write(replies, json.dumps({"error": _describe(error)}).encode() + b"\n")
         return
-    _limit_memory(extra_bytes)
+    limit_memory(extra_bytes)
     _write(replies, b'{"ready": true}\n')
     for line in calls:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)

@@ -1,6 +1,6 @@
 // Every request that the page makes. They go to where the page came from and nowhere else.
 
-import type { Asked, Conversation, Document, Examples, Message, Model, Preset, ReplyEvent, Settings, Summary } from "./types";
+import type { Asked, Conversation, Document, Examples, Message, Model, Most, Preset, ReplyEvent, Settings, Summary } from "./types";
 
 /** What the server refused, in its own words. */
 export class Refused extends Error {
@@ -9,13 +9,15 @@ export class Refused extends Error {
   }
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+const asJson = (body: unknown): RequestInit => ({ body: JSON.stringify(body), headers: { "content-type": "application/json" } });
+
+const call = <T>(method: string, path: string, body?: unknown): Promise<T> =>
+  send(path, { method, ...(body === undefined ? {} : asJson(body)) });
+
+async function send<T>(path: string, request: RequestInit): Promise<T> {
   let answer: Response;
   try {
-    answer = await fetch(path, {
-      method,
-      ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
-    });
+    answer = await fetch(path, request);
   } catch {
     throw new Refused(0, "The server does not answer. Is it still running?");
   }
@@ -51,8 +53,10 @@ export const api = {
   presets: () => call<{ presets: Preset[] }>("GET", "/api/presets").then((found) => found.presets),
   keepPreset: ({ name, settings }: Preset) => call<Preset>("PUT", `/api/presets/${encodeURIComponent(name)}`, settings),
   dropPreset: (name: string) => call<void>("DELETE", `/api/presets/${encodeURIComponent(name)}`),
-  documents: () => call<{ documents: Document[]; most: { documents: number; bytes: number } }>("GET", "/api/documents"),
+  documents: () => call<{ documents: Document[]; most: Most }>("GET", "/api/documents"),
   addDocument: (title: string, text: string) => call<Document>("POST", "/api/documents", { title, text }),
+  addPdf: (title: string, file: File) => send<Document & { blank: number }>(`/api/documents?title=${encodeURIComponent(title)}`,
+    { method: "POST", body: file, headers: { "content-type": "application/pdf" } }),
   openDocument: (id: string) => call<Document & { text: string }>("GET", `/api/documents/${encodeURIComponent(id)}`),
   renameDocument: (id: string, title: string) => call<Document>("PATCH", `/api/documents/${encodeURIComponent(id)}`, { title }),
   dropDocument: (id: string) => call<void>("DELETE", `/api/documents/${encodeURIComponent(id)}`),

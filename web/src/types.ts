@@ -31,6 +31,13 @@ export interface Document {
   passages: number;
 }
 
+/** How much is kept at most: documents, and bytes of a text and of a PDF. */
+export interface Most {
+  documents: number;
+  bytes: number;
+  pdf_bytes: number;
+}
+
 /** A passage that a reply was given: where it stands in which document, in characters, and its words. */
 export interface Source {
   document: string;
@@ -38,6 +45,8 @@ export interface Source {
   start: number;
   stop: number;
   text: string;
+  /** Where it begins, from 1, in a document that has pages. */
+  page?: number;
 }
 
 /** A citation in a reply, or the end of a sentence without one, in characters; farthing/server/documents/verification.py. */

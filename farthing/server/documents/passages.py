@@ -2,7 +2,8 @@
 
     a paragraph ends ▷ a sentence ends ▷ a line ends ▷ a word ends
 
-The first of these that there is within reach is where a passage ends.
+The first of these that there is within reach is where a passage ends. The end of a page is white space like any other:
+most of them stand within a sentence, and what is read there is quoted in one piece.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from typing import NamedTuple
 
 LEAST, MOST = 160, 480
+PAGE_BREAK = "\f"
+"""Between two pages of a document that has pages."""
 
 _ENDS = tuple(
     re.compile(pattern)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from farthing.server.documents.passages import split
+from farthing.server.documents.passages import PAGE_BREAK, Passage, split
 from farthing.server.documents.words import is_unspaced, words
 from farthing.server.pages.history import Absent, History, Record
 from farthing.server.protocol.errors import invalid
@@ -26,7 +26,8 @@ _SHOWN = "select id, title, created, bytes, (select count(*) from passages where
 class Source:
     """A passage as it is quoted to the model: kept with the reply, so that the reply can be read without the document.
 
-    `document`: the document's id; `start` and `stop`: where the text stands in it, in characters.
+    `document`: the document's id; `start` and `stop`: where the text stands in it, in characters; `page`: where it
+    begins, from 1, in a document that has pages.
     """
 
     document: str
@@ -34,9 +35,10 @@ class Source:
     start: int
     stop: int
     text: str
+    page: int | None = None
 
     def record(self) -> Record:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def add(history: History, title: str, text: str, most: int) -> Record:
@@ -138,12 +140,11 @@ def _sources(history: History, rows: Sequence[Any]) -> list[Source]:
     for name in {row["document"] for row in rows}:
         found[name] = history.db.execute("select title, text from documents where id = ?", (name,)).fetchone()
     return [
-        Source(
-            row["document"],
-            found[row["document"]]["title"],
-            row["start"],
-            row["stop"],
-            found[row["document"]]["text"][row["start"] : row["stop"]],
-        )
-        for row in rows
+        _source(row["document"], found[row["document"]], Passage(row["start"], row["stop"])) for row in rows
     ]
+
+
+def _source(name: str, document: Any, passage: Passage) -> Source:
+    title, text = document["title"], document["text"]
+    page = text.count(PAGE_BREAK, 0, passage.start) + 1 if PAGE_BREAK in text else None
+    return Source(name, title, *passage, text[passage.start : passage.stop], page)

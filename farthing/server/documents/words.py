@@ -21,7 +21,8 @@ _RUN = re.compile(f"[{UNSPACED}]+")
 _MARKS = "".join(chr(code) for code in range(0x300, 0xFFFF) if unicodedata.category(chr(code))[0] == "M")
 _WORD = re.compile(f"[{UNSPACED}]+|(?:(?![{UNSPACED}_])[\\w{_MARKS}])+")
 _GROUPED = re.compile(r"(?<=\d)[, ](?=\d{3}(?!\d))")
-_INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+# A soft hyphen at the end of a line divides a word.
+_INVISIBLE = re.compile("\u00ad\\s+|[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _FOLDED = str.maketrans(
     {
         **dict.fromkeys("“”„‟«»″〝〞「」『』", '"'),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
+from farthing.server.documents.passages import PAGE_BREAK
 from farthing.server.documents.verification import DOUBTFUL
 from farthing.server.pages.history import Record
 
@@ -57,11 +58,20 @@ def _sources(details: Record) -> list[str]:
     lines = [
         line
         for number, source in enumerate(details.get("sources", ()), 1)
-        for line in (f"> [{number}] {source['title']}: {' '.join(source['text'].split())}", ">")
+        for line in (f"> [{number}] {_place(source)}: {' '.join(source['text'].split())}", ">")
     ][:-1]
     doubts = [f"- {mark['why']}" for mark in details.get("marks", ()) if mark["kind"] in DOUBTFUL]
     lines += ["", "Citations that do not hold:", "", *doubts] if doubts else []
     return [*lines, ""] if lines else []
+
+
+def _place(source: Record) -> str:
+    """The title of a passage's document, and the page or the pages where there are any."""
+    title, first = str(source["title"]), source.get("page")
+    if first is None:
+        return title
+    last = first + source["text"].count(PAGE_BREAK)
+    return f"{title}, page {first}" if first == last else f"{title}, pages {first}–{last}"
 
 
 def attachment(conversation: Record, text: str, ending: str) -> Response:

@@ -31,6 +31,7 @@ class KeptSource(Kept):
     start: int = Field(ge=0, le=2**31)
     stop: int = Field(ge=0, le=2**31)
     text: str = Field(max_length=_LONGEST_PASSAGE)
+    page: int | None = Field(None, ge=1, le=2**31)
 
 
 class KeptDetails(Kept):

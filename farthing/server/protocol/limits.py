@@ -19,6 +19,9 @@ class Limits:
     messages: Annotated[int, "messages of a conversation"] = 2000
     documents: Annotated[int, "documents"] = 200
     document_bytes: Annotated[int, "bytes of a document, as UTF-8"] = 1 << 20
+    pdf_bytes: Annotated[int, "bytes of a PDF"] = 16 << 20
+    pdf_pages: Annotated[int, "pages of a PDF"] = 1000
+    pdf_seconds: Annotated[float, "seconds that reading a PDF may take"] = 60.0
     passages: Annotated[int, "passages of documents in a prompt"] = 24
     passage_tokens: Annotated[int, "tokens of them, with what is said about them"] = 2048
     prompts: Annotated[int, "replies of one text completion: prompts times `n`"] = 64

@@ -20,14 +20,22 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
     """The object in the body. Raises ApiError: 400, 408, 413 or 415."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if kind_of(request) != "application/json":
         raise ApiError(415, "send the request as content-type: application/json", "unsupported_media_type")
+    return parse(await read_body(request, limits.body_bytes, limits))
+
+
+def kind_of(request: Request) -> str:
+    """The media type that the body is said to have, in small letters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, most: int, limits: Limits) -> bytes:
+    """At most `most` bytes. Raises ApiError: 400, 408 or 413."""
     try:
-        body = await asyncio.wait_for(_body(request, limits.body_bytes), limits.body_seconds)
+        return await asyncio.wait_for(_body(request, most), limits.body_seconds)
     except TimeoutError:
         raise ApiError(408, f"the body took longer than {limits.body_seconds:g} s", "body_timeout") from None
-    return parse(body)
 
 
 async def _body(request: Request, most: int) -> bytes:

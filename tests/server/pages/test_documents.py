@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from farthing.server.documents.passages import split
+from farthing.server.documents.pdf import text_of
 from tests.chromium import needs_chromium
 from tests.server.conftest import make_model, make_tokenizer
+from tests.server.documents.pdfs import encrypted_pdf, scanned_pdf, text_pdf
 from tests.server.pages.browsing import ATTACKS, Chat
 
 pytestmark = needs_chromium
@@ -106,7 +109,70 @@ def test_a_document_is_added_asked_and_its_passage_opened(visit: Any, pages: Any
     page.wait_for_selector(".chosen:text('lease.txt')")
 
 
-def test_a_passage_of_a_document_that_is_gone_is_shown_alone(visit: Any, pages: Any) -> None:
+PAGES = text_pdf(
+    *(tuple(f"Page {page} has line {n} of its own." for n in range(20)) for page in (1, 2)),
+    ("The lease be-", "gins on 1 May 2024."),
+)
+
+
+def test_a_citation_of_a_pdf_opens_its_passage_and_says_the_page(
+    visit: Any, pages: Any, script: Path
+) -> None:
+    last = len(split(text_of(PAGES, 9, 9999)["text"]))
+    script.write_text(f'It "begins on 1 May 2024" [{last}].', encoding="utf-8")
+    opened = visit("/")
+    page = opened.page
+    add_file(opened, "report.pdf", PAGES)
+    page.wait_for_selector(".shelf input:checked")
+    assert page.locator(".trouble").count() == 0
+    page.keyboard.press("Escape")
+    opened.send("When does the lease begin?")
+    opened.settled()
+    page.locator(".sources .fold").click()
+    assert page.locator(".sources li .title").first.inner_text() == "report.pdf, page 1"
+    assert page.locator(".sources li .title").last.inner_text() == "report.pdf, pages 2–3"
+    page.locator(".prose .cite.quoted").click()
+    page.wait_for_selector("dialog[open] mark")
+    assert page.locator("dialog h2").inner_text() == "report.pdf, pages 2–3"
+    assert page.locator("dialog .folio").all_inner_texts() == ["page 1", "page 2", "page 3"]
+    assert page.locator("dialog mark .folio").all_inner_texts() == ["page 3"]
+    assert page.locator("dialog mark").inner_text().endswith("\nThe lease begins on 1 May 2024.")
+    box = page.locator("dialog mark .folio").bounding_box()
+    assert 0 <= box["y"] < 720, "the page is in view"
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
+    page.get_by_role("button", name="Documents", exact=False).click()
+    page.get_by_label("Delete report.pdf").click()
+    page.get_by_role("button", name="Really delete?").click()
+    page.wait_for_selector(".shelf .title:text('report.pdf')", state="detached")
+    page.locator(".prose .cite.quoted").click()
+    page.wait_for_selector("dialog[open]:has-text('The document is not here any more')")
+    assert page.locator("dialog .folio").all_inner_texts() == ["page 2", "page 3"]
+    opened.complaints[:] = [one for one in opened.complaints if "404" not in one]
+
+
+def test_pages_without_text_are_told_and_pdfs_without_any_are_refused(visit: Any, pages: Any) -> None:
+    opened = visit("/")
+    add_file(opened, "half.pdf", text_pdf(("Words.",), ()))
+    opened.page.wait_for_selector(
+        ".trouble:has-text('half.pdf: 1 of its pages has no text; the others are here.')"
+    )
+    opened.page.wait_for_selector(".shelf .title:text('half.pdf')")
+    for name, data, said in (
+        ("secret.pdf", encrypted_pdf(), "it is encrypted; save it without a password first"),
+        ("scan.pdf", scanned_pdf(), "there is no text in it; a scan needs text recognition (OCR) first"),
+        ("broken.pdf", b"%PDF-1.7 \xe2\xe3\xcf\xd3", "it is damaged"),
+    ):
+        add_file(opened, name, data)
+        words = f"{name}: this PDF cannot be read: {said}"
+        opened.page.wait_for_selector(f".trouble:has-text('{words}')")
+    assert opened.page.locator(".shelf .title:text('scan.pdf')").count() == 0
+    # The browser says of every 400 that it was one.
+    opened.complaints[:] = [one for one in opened.complaints if "400" not in one]
+
+
+def test_a_passage_of_a_document_that_is_gone_is_shown_alone(visit: Any, pages: Any, script: Path) -> None:
+    script.write_text(ANSWER, encoding="utf-8")
     opened = visit("/")
     page = opened.page
     page.get_by_role("button", name="Documents").click()
@@ -135,13 +201,15 @@ def test_a_passage_of_a_document_that_is_gone_is_shown_alone(visit: Any, pages: 
 
 def test_what_is_no_text_is_refused_in_words(visit: Any, pages: Any) -> None:
     opened = visit("/")
-    add_file(opened, "report.pdf", b"%PDF-1.7 \xe2\xe3\xcf\xd3")
-    opened.page.wait_for_selector(".trouble:has-text('report.pdf: this is no plain text')")
+    add_file(opened, "report.doc", b"\xd0\xcf\x11\xe0 \0")
+    opened.page.wait_for_selector(
+        ".trouble:has-text('report.doc: this is no PDF and no plain text (UTF-8).')"
+    )
     add_file(opened, "large.txt", b"x" * ((1 << 20) + 1))
     opened.page.wait_for_selector(
         ".trouble:has-text('large.txt: it has 1,048,577 bytes; at most 1,048,576.')"
     )
-    assert opened.page.locator(".shelf .title:text('report.pdf')").count() == 0
+    assert opened.page.locator(".shelf .title:text('report.doc')").count() == 0
 
 
 def test_nothing_in_a_document_or_its_title_is_executed(visit: Any, pages: Any, script: Path) -> None:

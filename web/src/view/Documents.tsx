@@ -1,7 +1,7 @@
 // Documents: added, opened, renamed, deleted, and chosen for the conversation that is looked at.
 
 import { useState } from "preact/hooks";
-import { addFiles, addText, choose, chosenDocuments, documents, dropDocument, openDocument, renameDocument } from "../documents";
+import { addFiles, addText, choose, chosenDocuments, documents, dropDocument, openDocument, renameDocument, taking } from "../documents";
 import { examples, settings } from "../state";
 import { bytes } from "../text/words";
 import type { Document } from "../types";
@@ -34,7 +34,10 @@ export function Documents() {
             }} />
           </label>
           <button type="button" onClick={() => paste(true)}>Paste a text</button>
-          <span>Plain text: .txt, .md, .csv, .json, code. At most {bytes(most.bytes)} each, {most.documents} in all.</span>
+          {taking.value
+            ? <span role="status">Reading {taking.value} …</span>
+            : <span>PDF with text in it, and plain text: .txt, .md, .csv, .json, code. At most {bytes(most.pdf_bytes)} a PDF
+              and {bytes(most.bytes)} a text, {most.documents} in all.</span>}
         </p>
       )}
     </section>

@@ -1,7 +1,8 @@
 // A document, or the passage that a citation names, in front of the page.
 
+import { Fragment } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { reader } from "../documents";
+import { PAGE_BREAK, reader } from "../documents";
 import { unitsBefore } from "../text/citations";
 
 export function Reader() {
@@ -14,7 +15,7 @@ export function Reader() {
     passage.current?.scrollIntoView({ block: "center" });
   }, [open]);
   if (!open) return null;
-  const { title, text, start, stop, why, holds } = open;
+  const { title, text, start, stop, page, why, holds } = open;
   const from = unitsBefore(text, start);
   const to = from + unitsBefore(text.slice(from), stop - start);
   return (
@@ -26,7 +27,23 @@ export function Reader() {
       </header>
       {why && <p class={holds ? "why" : "why doubt"}>{why}.</p>}
       {open.note && <p class="why">{open.note}</p>}
-      <div class="text" tabIndex={0}>{text.slice(0, from)}{to > from && <mark ref={passage}>{text.slice(from, to)}</mark>}{text.slice(to)}</div>
+      <div class="text" tabIndex={0}>
+        {page !== undefined && <PageNumber number={page} />}
+        <Paged text={text.slice(0, from)} first={page} />
+        {to > from && <mark ref={passage}><Paged text={text.slice(from, to)} first={after(page, text, from)} /></mark>}
+        <Paged text={text.slice(to)} first={after(page, text, to)} />
+      </div>
     </dialog>
   );
 }
+
+const after = (page: number | undefined, text: string, at: number): number | undefined =>
+  page === undefined ? undefined : page + text.slice(0, at).split(PAGE_BREAK).length - 1;
+
+/** A text that begins on page `first`; each further page says its number. */
+function Paged({ text, first }: { text: string; first: number | undefined }) {
+  if (first === undefined) return <>{text}</>;
+  return <>{text.split(PAGE_BREAK).map((part, n) => <Fragment key={n}>{n > 0 && <PageNumber number={first + n} />}{part}</Fragment>)}</>;
+}
+
+const PageNumber = ({ number }: { number: number }) => <span class="folio">page {number}</span>;

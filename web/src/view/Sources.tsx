@@ -1,7 +1,7 @@
 // Below an answer from documents: whether its citations hold, and what passages it was given.
 
 import { useState } from "preact/hooks";
-import { openSource } from "../documents";
+import { openSource, placeOf } from "../documents";
 import type { Mark, Message } from "../types";
 
 const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
@@ -21,7 +21,7 @@ export function Sources({ message }: { message: Message }) {
           {sources.map((source, n) => (
             <li key={n}>
               <button type="button" onClick={() => void openSource(source)}>
-                <span class="number">{n + 1}</span> <span class="title">{source.title}</span>
+                <span class="number">{n + 1}</span> <span class="title">{placeOf(source.title, source.page, source.text)}</span>
                 <span class="excerpt">{source.text}</span>
               </button>
             </li>
