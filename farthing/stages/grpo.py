@@ -9,6 +9,7 @@ How it differs from the paper:
    replaced by others.
 5. "Old" log-probabilities are the sampler's own in a rollout's first update: engine and learner compute from one set
    of weights, and how far they are apart is a metric of every step.
+6. A sample ends once its reward is decided (`stop_decided`), not only where the model ends it or has no room left.
 
 A step is a function of (checkpoint, step index): problems, seeds and schedules are counted, nothing else is carried.
 """
