@@ -127,8 +127,9 @@ def test_with_neither_chosen_the_first_is_gone_on_with(visit: Any, pages: Any) -
     seeds = {m["details"]["seed"] for m in whole(pages, page.url.rpartition("/")[2])["messages"][1:3]}
     assert len(seeds) == 1, "they differ by their models alone"
     page.get_by_role("button", name="Ask one alone").click()
-    page.locator("section[aria-label=two]").get_by_role("button", name="Regenerate").click()
-    page.wait_for_function("() => document.querySelectorAll('.beside .tools').length === 1")
+    with pages.frozen():
+        page.locator("section[aria-label=two]").get_by_role("button", name="Regenerate").click()
+        page.wait_for_selector("section[aria-label=two] [aria-busy=true]")
     opened.settled(3)
     written = [m["details"].get("model") for m in whole(pages, page.url.rpartition("/")[2])["messages"]]
     assert written == [None, "one", "two", None, "one", "two", "two"]
