@@ -40,7 +40,7 @@ class LocalLearner:
         settings: OptimSettings,
         *,
         compute_dtype: torch.dtype | None = None,
-        microbatch_tokens: int = 2048,
+        microbatch_tokens: int = 1536,
         temperature: float = 1.0,
         entropy: bool = True,
         mtp_loss_weight: float = 0.0,
