@@ -10,6 +10,7 @@ Shapes: B rows, T tokens.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import tempfile
 import threading
@@ -145,7 +146,7 @@ class Transformers:
 
 class Vllm:
     """vLLM's CPU build in the interpreter `python`, a process of its own: bfloat16, `threads` threads, everything else
-    as it comes. It waits without work while another side is measured. Raises RuntimeError if it ends or is silent."""
+    as it comes. It is stopped while another side is measured. Raises RuntimeError if it ends or is silent."""
 
     DEADLINE_S = 600.0
 
@@ -175,9 +176,12 @@ class Vllm:
 
     def _ask(self, prompts: Prompts, limit: int, stops: tuple[int, ...] = ()) -> dict[str, Any]:
         assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(json.dumps({"prompts": prompts, "limit": limit, "stops": stops}) + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        answer = self._answer()
+        self._process.send_signal(signal.SIGSTOP)
+        return answer
 
     def prefill_seconds(self, prompts: Prompts) -> float:
         return float(self._ask(prompts, 1)["seconds"])
