@@ -50,18 +50,23 @@ class Engine:
         automaton: Automaton | None = None,
     ) -> None:
         self.model, self.tokenizer, self.policy_version = model, tokenizer, 0
-        self.automaton = automaton
         self._cache_dtype = cache_dtype
         pool = BlockPool(-(-cache_tokens // BLOCK_SIZE), BLOCK_SIZE)
         self.scheduler = Scheduler(pool, max_running, prefill_tokens, keep_prefixes, max_cold)
         self.runner = Runner(model, cache_dtype, automaton)
+        self.seats = self.runner.seats
         self._arrivals = 0
+
+    @property
+    def automaton(self) -> Automaton | None:
+        """What may end completions whose request has a state in it."""
+        return self.seats.automaton
 
     def publish(self, policy_version: int, compute_dtype: torch.dtype | None = None) -> None:
         """New weights: refresh the compute view, forget every cached prefix."""
         self.policy_version = policy_version
         self.model.publish(compute_dtype)
-        self.runner.seats.slots.convert(self._cache_dtype or compute_dtype or self.model.head_weight.dtype)
+        self.seats.slots.convert(self._cache_dtype or compute_dtype or self.model.head_weight.dtype)
         self.scheduler.forget_prefixes()
         self._release_dropped()
 
@@ -95,8 +100,8 @@ class Engine:
         sequence = self.scheduler.abort(request_id)
         if sequence is None:
             return None
-        if sequence in self.runner.seats.slot_of:
-            self.runner.seats.unseat(sequence)
+        if sequence in self.seats.slot_of:
+            self.seats.unseat(sequence)
         return self._completion(sequence, "aborted")
 
     def generate(self, requests: Many[Request]) -> list[Completion]:
@@ -141,23 +146,21 @@ class Engine:
         self._admit()
         self._make_room()
         rests = self.scheduler.rests() if self.runner.takes_rests else []
-        slots = (
-            self.runner.decode(rests) if self.runner.seats.num_decoding or rests else np.zeros(0, np.int64)
-        )
+        slots = self.runner.decode(rests) if self.seats.num_decoding or rests else np.zeros(0, np.int64)
         self._prefilled(rests)
-        decoded = [self.runner.seats.seated[slot] for slot in slots] if seats is not None else []
+        decoded = [self.seats.seated[slot] for slot in slots] if seats is not None else []
         ended = self._collect(slots, seats, decoded)
         return ended + self._prefill(seats)
 
     def _admit(self) -> None:
         while (sequence := self.scheduler.admit_one()) is not None:
             self._release_dropped()
-            self.runner.seats.seat(sequence)
+            self.seats.seat(sequence)
         self._release_dropped()
 
     def _release_dropped(self) -> None:
         for sequence in self.scheduler.drain_dropped():
-            self.runner.seats.release(sequence)
+            self.seats.release(sequence)
 
     def _prefill(
         self, seats: list[tuple[str, int, float, Sequence]] | None
@@ -167,7 +170,7 @@ class Engine:
             return []
         self.runner.prefill(chunks)
         ready = self._prefilled(chunks)
-        slots = np.array([self.runner.seats.slot_of[sequence] for sequence in ready], np.int64)
+        slots = np.array([self.seats.slot_of[sequence] for sequence in ready], np.int64)
         return self._collect(slots, seats, ready)
 
     def _prefilled(self, chunks: list[Chunk]) -> list[Sequence]:
@@ -176,28 +179,26 @@ class Engine:
             self.scheduler.prefilled(chunk)
         ready = [chunk.sequence for chunk in chunks if chunk.is_last]
         for sequence in ready:
-            self.runner.seats.columns.room[self.runner.seats.slot_of[sequence]] = (
-                len(sequence.table) * BLOCK_SIZE
-            )
+            self._note_room(sequence)
         return ready
+
+    def _note_room(self, sequence: Sequence) -> None:
+        self.seats.columns.room[self.seats.slot_of[sequence]] = len(sequence.table) * BLOCK_SIZE
 
     def _make_room(self) -> None:
         """Every decoding row needs a place for the token it is about to write."""
-        columns = self.runner.seats.columns
+        columns = self.seats.columns
         full = np.flatnonzero(
-            columns.length[: self.runner.seats.num_decoding] + 1
-            > columns.room[: self.runner.seats.num_decoding]
+            columns.length[: self.seats.num_decoding] + 1 > columns.room[: self.seats.num_decoding]
         )
-        for sequence in [self.runner.seats.seated[slot] for slot in full]:
-            if sequence is None or sequence not in self.runner.seats.slot_of:
+        for sequence in [self.seats.seated[slot] for slot in full]:
+            if sequence is None or sequence not in self.seats.slot_of:
                 continue
-            needed = int(columns.length[self.runner.seats.slot_of[sequence]]) + 1
+            needed = int(columns.length[self.seats.slot_of[sequence]]) + 1
             for victim in self.scheduler.reserve(sequence, needed):
-                self.runner.seats.unseat(victim)
-            if sequence in self.runner.seats.slot_of:
-                self.runner.seats.columns.room[self.runner.seats.slot_of[sequence]] = (
-                    len(sequence.table) * BLOCK_SIZE
-                )
+                self.seats.unseat(victim)
+            if sequence in self.seats.slot_of:
+                self._note_room(sequence)
         self._release_dropped()
 
     def _collect(
@@ -207,7 +208,7 @@ class Engine:
         drawn_by: Many[Sequence | None],
     ) -> list[tuple[Sequence, Completion]]:
         """Note what was drawn (if anybody streams) and hand over the sequences that have ended."""
-        columns = self.runner.seats.columns
+        columns = self.seats.columns
         if seats is not None:
             for slot, sequence in zip(slots.tolist(), drawn_by, strict=True):
                 if sequence is not None:
@@ -217,14 +218,14 @@ class Engine:
                     )
         ended_slots, reasons = columns.ended(slots, self.automaton)
         # From the back, so that the row which fills the gap is one that goes on.
-        ended = [self.runner.seats.seated[slot] for slot in ended_slots.tolist()[::-1]]
+        ended = [self.seats.seated[slot] for slot in ended_slots.tolist()[::-1]]
         completions = []
         for sequence, reason in zip(ended, reasons[::-1], strict=True):
             if sequence is not None:
                 keeps = self.scheduler.keep_cold
-                self.runner.seats.unseat(sequence, keep_slot=keeps)
+                self.seats.unseat(sequence, keep_slot=keeps)
                 if not self.scheduler.finish(sequence) and keeps:
-                    self.runner.seats.release(sequence)
+                    self.seats.release(sequence)
                 completions.append((sequence, self._completion(sequence, reason)))
         if completions:
             self._release_dropped()

@@ -133,8 +133,10 @@ class Policy:
 
 
 def sampling_engine(config: GrpoConfig, model: Decoder, tokenizer: Tokenizer, prompts: int) -> Engine:
-    """An engine that samples `prompts` groups at once, and tells a turn whose reward is decided where that counts."""
-    tells = config.stop_decided and config.rewards.get("format", 0.0) > 0
+    """An engine that samples `prompts` groups at once, and tells a turn whose reward is decided. Parts beside accuracy
+    and format may look at the whole turn, so with them none is."""
+    weighed = {part for part, weight in config.rewards.items() if weight}
+    tells = config.stop_decided and "format" in weighed <= {"accuracy", "format"}
     return Engine(
         model,
         tokenizer,

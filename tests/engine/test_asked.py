@@ -135,7 +135,7 @@ def test_finished_sequences_are_kept_up_to_a_bound(model: Decoder, requests_of: 
     assert len(engine.scheduler.cold) == 2
     engine.check_integrity()
     engine.generate(requests_of(1, seed=6))
-    assert len(engine.runner.seats.slot_of) == 2, "slots of dropped sequences are given back"
+    assert len(engine.seats.slot_of) == 2, "slots of dropped sequences are given back"
 
 
 def embedding(*prompt: int) -> Request:
@@ -199,7 +199,7 @@ def test_a_vector_is_the_same_to_the_bit_whatever_else_is_computed(
 def test_a_vector_leaves_nothing_behind_and_needs_no_room_to_write(model: Decoder) -> None:
     engine = Engine(model, keep_prefixes=True, cache_tokens=64)
     engine.generate([embedding(*range(60), 1, 2, 3, 4)])
-    assert (len(engine.scheduler.cold), engine.scheduler.pool.num_free, engine.runner.seats.slot_of) == (
+    assert (len(engine.scheduler.cold), engine.scheduler.pool.num_free, engine.seats.slot_of) == (
         0,
         4,
         {},
@@ -216,5 +216,5 @@ def test_a_vector_that_nobody_waits_for_is_given_up_between_two_chunks(model: De
     assert engine.step() == []
     assert engine.abort("embed-120-0") is not None
     assert engine.scheduler.is_idle
-    assert engine.runner.seats.slot_of == {}
+    assert engine.seats.slot_of == {}
     engine.check_integrity()

@@ -79,14 +79,14 @@ def test_sequences_that_were_sent_back_are_among_them(
 ) -> None:
     """Their state is found again from what they had generated, not from where they began."""
     engine = Engine(model, automaton=automaton, **ENGINES["preempting"])  # type: ignore[arg-type]
-    original, states = engine.runner.seats.seat, []
+    original, states = engine.seats.seat, []
 
     def seat(sequence: object) -> None:
         original(sequence)  # type: ignore[arg-type]
         if sequence.generated:  # type: ignore[attr-defined]
-            states.append(int(engine.runner.seats.columns.state[engine.runner.seats.slot_of[sequence]]))  # type: ignore[index]
+            states.append(int(engine.seats.columns.state[engine.seats.slot_of[sequence]]))  # type: ignore[index]
 
-    engine.runner.seats.seat = seat  # type: ignore[method-assign]
+    engine.seats.seat = seat  # type: ignore[method-assign]
     requests = requests_of(48, seed=3, lengths=(1, 40), new_tokens=(2, 40))
     engine.generate([replace(request, state=1) for request in requests])
     assert len(states) > 3 and set(states) == {1, 2}, states

@@ -109,9 +109,7 @@ def test_aborts_at_any_moment_leave_nothing_behind(
                 assert victim not in found
                 found[victim] = completion
         engine.check_integrity()
-        assert len(engine.runner.seats.slot_of) == sum(
-            seat is not None for seat in engine.runner.seats.seated
-        )
+        assert len(engine.seats.slot_of) == sum(seat is not None for seat in engine.seats.seated)
     aborted = [one for one in found.values() if one.finish_reason == "aborted"]
     assert 3 <= len(aborted) < 20
     for name, completion in found.items():
@@ -128,7 +126,7 @@ def leave_nothing(engine: Engine) -> None:
     engine.publish(1)
     engine.check_integrity()
     assert engine.scheduler.pool.num_free == len(engine.scheduler.pool.blocks)
-    assert not engine.runner.seats.slot_of and not any(engine.runner.seats.seated)
+    assert not engine.seats.slot_of and not any(engine.seats.seated)
 
 
 def test_aborting_what_is_not_here_is_nothing(model: Decoder) -> None:
@@ -326,7 +324,7 @@ def test_one_long_sequence_keeps_no_room_for_those_that_have_ended(model: Decode
     drawn: dict[str, list[int]] = {}
     for step in range(200):
         if step == 100:
-            assert engine.runner.seats.slots.num_slots <= 32, "room of those that have ended was let go"
+            assert engine.seats.slots.num_slots <= 32, "room of those that have ended was let go"
             for one in late:
                 engine.add(one)
         for event in engine.step():

@@ -85,10 +85,24 @@ def test_what_is_left_out_would_have_earned_nothing(
 
 
 @pytest.mark.parametrize(
-    "keys", [{"rewards": {"accuracy": 1.0}}, {"rewards": {"accuracy": 1.0, "format": 0.0}}]
+    "keys",
+    [
+        {"rewards": {"accuracy": 1.0}},
+        {"rewards": {"accuracy": 1.0, "format": 0.0}},
+        {"rewards": {"accuracy": 1.0, "format": 0.1, "language": 0.3}},
+        {"rewards": {"accuracy": 1.0, "format": 0.1, "preference": 0.3}, "preference": "readable"},
+    ],
+    ids=["no form", "no weight", "language", "preference"],
 )
-def test_it_takes_a_reward_for_the_form(keys: Any, draw: Draw, whole: Drawn, task: Taskset) -> None:
+def test_it_takes_a_reward_for_the_form_and_for_nothing_that_reads_the_whole_turn(
+    keys: Any, draw: Draw, whole: Drawn, task: Taskset
+) -> None:
     assert draw(task, **keys) == whole
+
+
+def test_a_part_without_weight_does_not_stand_in_the_way(draw: Draw, task: Taskset) -> None:
+    rewards = {"accuracy": 1.0, "format": 0.1, "language": 0.0}
+    assert draw(task, rewards=rewards) == draw(task)
 
 
 def test_it_takes_a_taskset_that_says_its_form(draw: Draw, task: Taskset, whole: Drawn) -> None:

@@ -87,7 +87,7 @@ class Served:
 
     def load(self) -> dict[str, int]:
         """How busy the engine is."""
-        scheduler, slots = self.engine.scheduler, self.engine.runner.seats.slots
+        scheduler, slots = self.engine.scheduler, self.engine.seats.slots
         return {
             "running": len(scheduler.running) + len(scheduler.prefilling),
             "waiting": len(scheduler.waiting),

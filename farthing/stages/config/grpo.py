@@ -76,7 +76,7 @@ class GrpoConfig(LearningConfig, GlanceConfig):
     stop_decided: bool = Field(
         True,
         description="End a sample once its reward is decided: it has an answer and can be well-formed no more, or "
-        "there is no room left for an answer; only with rewards.format.",
+        "there is no room left for an answer; only where rewards weigh format, and nothing but accuracy beside it.",
     )
     checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
     samples_every: int = Field(5, ge=1, description="Steps between groups that are kept for reading.")
