@@ -303,36 +303,22 @@ def client(server: Any) -> Any:
         yield client
 
 
+@pytest.mark.parametrize(
+    ("path", "bodies", "answer"),
+    [
+        ("chat/completions", CHAT, ChatCompletion),
+        ("completions", TEXT, TextCompletion),
+        ("responses", RESPONSES, Response),
+        ("embeddings", EMBEDDINGS, EmbeddingList),
+    ],
+    ids=["chat", "completions", "responses", "embeddings"],
+)
 @SLOWLY
-@given(CHAT)
-def test_no_chat_request_is_a_bug_and_the_next_one_succeeds(
-    client: httpx.Client, body: dict[str, Any]
+@given(data=st.data())
+def test_no_request_is_a_bug_and_the_next_one_succeeds(
+    client: httpx.Client, path: str, bodies: Any, answer: Any, data: Any
 ) -> None:
-    check(client, "/v1/chat/completions", body, ChatCompletion)
-
-
-@SLOWLY
-@given(TEXT)
-def test_no_completion_request_is_a_bug_and_the_next_one_succeeds(
-    client: httpx.Client, body: dict[str, Any]
-) -> None:
-    check(client, "/v1/completions", body, TextCompletion)
-
-
-@SLOWLY
-@given(RESPONSES)
-def test_no_responses_request_is_a_bug_and_the_next_one_succeeds(
-    client: httpx.Client, body: dict[str, Any]
-) -> None:
-    check(client, "/v1/responses", body, Response)
-
-
-@SLOWLY
-@given(EMBEDDINGS)
-def test_no_request_for_embeddings_is_a_bug_and_the_next_one_succeeds(
-    client: httpx.Client, body: dict[str, Any]
-) -> None:
-    check(client, "/v1/embeddings", body, EmbeddingList)
+    check(client, f"/v1/{path}", data.draw(bodies), answer)
 
 
 @SLOWLY
