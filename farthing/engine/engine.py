@@ -1,4 +1,4 @@
-"""The engine: continuous batching in one step of five statements, and the loops people call.
+"""The engine: continuous batching in one step, and the loops people call.
 
 admit -> make room -> decode one token a row, beside the last tokens of prompts -> hand over what has ended -> prefill
 """
@@ -133,24 +133,24 @@ class Engine:
 
     def step(self) -> list[TokenEvent]:
         """Advance everything by one token; one event for each token drawn."""
-        seats: list[tuple[str, int, float, Sequence]] = []
-        done = dict(self._advance(seats))
+        drawn: list[tuple[str, int, float, Sequence]] = []
+        done = dict(self._advance(drawn))
         return [
             TokenEvent(name, token, logprob, done.get(sequence), sequence.top[-1] if sequence.top else ())
-            for name, token, logprob, sequence in seats
+            for name, token, logprob, sequence in drawn
         ]
 
     def _advance(
-        self, seats: list[tuple[str, int, float, Sequence]] | None = None
+        self, drawn: list[tuple[str, int, float, Sequence]] | None = None
     ) -> list[tuple[Sequence, Completion]]:
         self._admit()
         self._make_room()
         rests = self.scheduler.rests() if self.runner.takes_rests else []
         slots = self.runner.decode(rests) if self.seats.num_decoding or rests else np.zeros(0, np.int64)
         self._prefilled(rests)
-        decoded = [self.seats.seated[slot] for slot in slots] if seats is not None else []
-        ended = self._collect(slots, seats, decoded)
-        return ended + self._prefill(seats)
+        decoded = [self.seats.seated[slot] for slot in slots] if drawn is not None else []
+        ended = self._collect(slots, drawn, decoded)
+        return ended + self._prefill(drawn)
 
     def _admit(self) -> None:
         while (sequence := self.scheduler.admit_one()) is not None:
@@ -163,7 +163,7 @@ class Engine:
             self.seats.release(sequence)
 
     def _prefill(
-        self, seats: list[tuple[str, int, float, Sequence]] | None
+        self, drawn: list[tuple[str, int, float, Sequence]] | None
     ) -> list[tuple[Sequence, Completion]]:
         chunks = self.scheduler.chunks(leave_rests=self.runner.takes_rests)
         if not chunks:
@@ -171,7 +171,7 @@ class Engine:
         self.runner.prefill(chunks)
         ready = self._prefilled(chunks)
         slots = np.array([self.seats.slot_of[sequence] for sequence in ready], np.int64)
-        return self._collect(slots, seats, ready)
+        return self._collect(slots, drawn, ready)
 
     def _prefilled(self, chunks: list[Chunk]) -> list[Sequence]:
         """Chunks are in their slots; returns those whose prompts are complete."""
@@ -188,9 +188,8 @@ class Engine:
     def _make_room(self) -> None:
         """Every decoding row needs a place for the token it is about to write."""
         columns = self.seats.columns
-        full = np.flatnonzero(
-            columns.length[: self.seats.num_decoding] + 1 > columns.room[: self.seats.num_decoding]
-        )
+        rows = slice(self.seats.num_decoding)
+        full = np.flatnonzero(columns.length[rows] + 1 > columns.room[rows])
         for sequence in [self.seats.seated[slot] for slot in full]:
             if sequence is None or sequence not in self.seats.slot_of:
                 continue
@@ -204,16 +203,16 @@ class Engine:
     def _collect(
         self,
         slots: np.ndarray,
-        seats: list[tuple[str, int, float, Sequence]] | None,
+        drawn: list[tuple[str, int, float, Sequence]] | None,
         drawn_by: Many[Sequence | None],
     ) -> list[tuple[Sequence, Completion]]:
         """Note what was drawn (if anybody streams) and hand over the sequences that have ended."""
         columns = self.seats.columns
-        if seats is not None:
+        if drawn is not None:
             for slot, sequence in zip(slots.tolist(), drawn_by, strict=True):
                 if sequence is not None:
                     last = columns.logprobs[slot, columns.count[slot] - 1]
-                    seats.append(
+                    drawn.append(
                         (sequence.request.request_id, int(columns.last[slot]), float(last), sequence)
                     )
         ended_slots, reasons = columns.ended(slots, self.automaton)
