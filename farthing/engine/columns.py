@@ -39,7 +39,7 @@ class Columns:
         slots, tokens = self.tokens.shape
         if num_slots <= slots and capacity <= tokens and num_stops <= self.stops.shape[1]:
             return self
-        return self._grown(max(num_slots, 2 * slots), capacity, num_stops)
+        return self._grown(max(num_slots, 2 * slots) if num_slots > slots else slots, capacity, num_stops)
 
     def _grown(self, num_slots: int, capacity: int, num_stops: int) -> Columns:
         old_slots, old_capacity = self.tokens.shape

@@ -140,6 +140,7 @@ class Engine:
             for name, token, logprob, sequence in drawn
         ]
 
+    @torch.no_grad()
     def _advance(
         self, drawn: list[tuple[str, int, float, Sequence]] | None = None
     ) -> list[tuple[Sequence, Completion]]:
@@ -153,6 +154,8 @@ class Engine:
         return ended + self._prefill(drawn)
 
     def _admit(self) -> None:
+        if self.scheduler.waiting and not self.seats.slot_of:
+            self.seats.expect(*self.scheduler.to_come())
         while (sequence := self.scheduler.admit_one()) is not None:
             self._release_dropped()
             self.seats.seat(sequence)

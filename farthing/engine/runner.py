@@ -50,7 +50,6 @@ class Runner:
     def _step(self) -> Step | None:
         return self.model.step if self.slots.keys.dtype == torch.bfloat16 else None
 
-    @torch.no_grad()
     def prefill(self, chunks: list[Chunk]) -> list[int]:
         """Compute chunks of prompts; returns the slots of those that are complete and have drawn their next token."""
 
@@ -91,7 +90,6 @@ class Runner:
             self._draw(logits[rows], np.array([self.seats.slot_of[sequence] for sequence in ready]))
         return ready
 
-    @torch.no_grad()
     def decode(self, rests: Many[Chunk] = ()) -> np.ndarray:
         """One token for every decoding row, and the first for prompts whose `rests` are computed beside them and which
         decode from now on; returns the slots of all."""

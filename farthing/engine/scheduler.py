@@ -51,6 +51,13 @@ class Scheduler:
             )
         self.waiting.append(sequence)
 
+    def to_come(self) -> tuple[int, int]:
+        """Of those who wait: how many can be seated at once, and how long the longest of them can get, as far as there
+        are blocks if all became so long."""
+        count = min(len(self.waiting), self.max_running)
+        longest = max((sequence.num_known + sequence.num_to_write for sequence in self.waiting), default=0)
+        return count, min(longest, len(self.pool.blocks) // max(count, 1) * self.pool.block_size)
+
     def admit_one(self) -> Sequence | None:
         """Seat the oldest waiting sequence if there are blocks and a place for it; nobody overtakes."""
         if not self.waiting or len(self.running) + len(self.prefilling) >= self.max_running:

@@ -5,6 +5,7 @@ Rows [0, num_decoding) decode; behind them stand prompts still in prefill and co
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence as Many
 
 import numpy as np
@@ -26,11 +27,26 @@ class Seats:
         self.num_decoding = 0
         self._groups = 0
 
+    def expect(self, count: int, num_tokens: int) -> None:
+        """So many sequences come and get no longer than `num_tokens`: room for them at once, if the system grants it,
+        so that it need not grow. Plain products want no room to spare."""
+        if self.slots.are_read_exactly:
+            with contextlib.suppress(OSError):
+                self._reserve(count, num_tokens)
+
+    def _reserve(self, count: int, num_tokens: int) -> None:
+        """Room for `count` sequences and the padding of a batch."""
+        held = [
+            int(length) if sequence else 0
+            for sequence, length in zip(self.seated, self.columns.length, strict=False)
+        ]
+        self.slots.reserve(padded_rows(count) + ROW_QUANTUM, num_tokens, held)
+
     def seat(self, sequence: Sequence) -> None:
         """Give a sequence a slot and copy the prefix it shares from its donor."""
         params = sequence.request.params
         slot = self._free_slot()
-        self.slots.reserve(padded_rows(len(self.seated)) + ROW_QUANTUM, sequence.num_known + 1)
+        self._reserve(len(self.seated), sequence.num_known + 1)
         self.columns = self.columns.fitting(
             len(self.seated), params.max_new_tokens, len(params.stop_token_ids)
         )
@@ -146,4 +162,4 @@ class Seats:
         taken = 1 + max(self.slot_of.values())
         # Whoever comes next has to ask for room again, so no empty place may be beyond what there is.
         del self.seated[taken:]
-        self.slots.reserve(padded_rows(taken) + ROW_QUANTUM, num_tokens, taken)
+        self._reserve(taken, num_tokens)

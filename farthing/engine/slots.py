@@ -9,7 +9,9 @@ Shapes: L layers, S slots, K key heads, T tokens, D key channels, V value channe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import mmap
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -25,6 +27,8 @@ KEY_BUCKET = 64
 # Rows are computed in multiples of this: below it a float32 product takes another kernel and rows would depend on the
 # batch, and every new number of rows costs a CPU kernel to be generated.
 ROW_QUANTUM = 16
+
+_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0)  # Python 3.13 names it
 
 
 def padded_rows(num_rows: int) -> int:
@@ -58,14 +62,20 @@ class Slots:
         alike = self.keys.shape == self.values.shape and self.keys.shape[-1] in fused.HEAD_SIZES
         return alike and fused.pays(self.keys)
 
+    @property
+    def token_bytes(self) -> int:
+        """Of one token's keys and values in all layers."""
+        per_layer = math.prod(self.keys.shape[2::2]) + math.prod(self.values.shape[2::2])
+        return self.keys.shape[0] * per_layer * self.keys.itemsize
+
     def of(self, layer: int, value_channels: int) -> tuple[Tensor, Tensor]:
         """One layer's keys [S, K, T, D] and values [S, K, T, V]; latents are both, so there the values are a view."""
         keys, values = self.keys[layer], self.values[layer]
         return keys, values if values.shape[-1] else keys[..., :value_channels]
 
-    def reserve(self, num_slots: int, num_tokens: int, taken: int | None = None) -> None:
-        """Room for `num_slots` sequences of `num_tokens` (rounded up to whole buckets); contents are kept. `taken`: no
-        more slots than these, the first, hold anything: where room grows, the others are let go.
+    def reserve(self, num_slots: int, num_tokens: int, held: Many[int] | None = None) -> None:
+        """Room for `num_slots` sequences of `num_tokens` (rounded up to whole buckets); contents are kept. `held`: only
+        these slots, the first, hold anything, and so many tokens each; where room is made, the others are let go.
 
         For plain products room for tokens grows one bucket at a time: where it equals the bucket of the rows in it,
         their keys are one contiguous block that is read in place; with room to spare they would be copied first. Where
@@ -76,13 +86,13 @@ class Slots:
             return
         if num_tokens > tokens and self.are_read_exactly:
             num_tokens = max(num_tokens, tokens * 3 // 2)
-        num_tokens = -(-num_tokens // KEY_BUCKET) * KEY_BUCKET
-        kept = slots if taken is None else min(taken, slots)
-        wanted = max(num_slots, kept), max(num_tokens, tokens)
-        # Plain products read whole buckets, in which what was never written must not be what is no number.
-        empty = torch.empty if self.are_read_exactly else torch.zeros
-        self.keys = _grown(self.keys, kept, *wanted, empty)
-        self.values = _grown(self.values, kept, *wanted, empty)
+        num_tokens = max(-(-num_tokens // KEY_BUCKET) * KEY_BUCKET, tokens)
+        held = [tokens] * slots if held is None else held[:slots]
+        num_slots = max(num_slots, len(held))
+        keys, values = (_room(store, num_slots, num_tokens) for store in (self.keys, self.values))
+        # One after the other: what has been moved is let go before the next is.
+        self.keys = _moved(self.keys, keys, held)
+        self.values = _moved(self.values, values, held)
 
     def convert(self, dtype: torch.dtype) -> None:
         """Hold contents in another dtype from now on."""
@@ -110,11 +120,23 @@ class Slots:
             store[:, target, :, start:end] = store[:, source, :, start:end]
 
 
-def _grown(store: Tensor, kept: int, num_slots: int, num_tokens: int, empty: Callable[..., Tensor]) -> Tensor:
-    layers, _, heads, tokens, channels = store.shape
-    bigger = empty(layers, num_slots, heads, num_tokens, channels, dtype=store.dtype)
-    bigger[:, :kept, :, :tokens] = store[:, :kept]
-    return bigger
+def _room(store: Tensor, num_slots: int, num_tokens: int) -> Tensor:
+    """Zeros for so many slots and tokens, from the system itself: what nobody writes takes no memory, and what is let
+    go is given back at once, where an allocator would keep it for others. Raises OSError if it is not granted."""
+    layers, _, heads, _, channels = store.shape
+    shape = (layers, num_slots, heads, num_tokens, channels)
+    if not math.prod(shape):
+        return torch.zeros(shape, dtype=store.dtype)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * store.itemsize, flags), dtype=store.dtype).view(
+        shape
+    )
+
+
+def _moved(store: Tensor, room: Tensor, held: Many[int]) -> Tensor:
+    for slot, tokens in enumerate(held):
+        room[:, slot, :, :tokens] = store[:, slot, :, :tokens]
+    return room
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from farthing.engine import slots
 from farthing.engine.api import Completion, Request, SamplingParams
 from farthing.engine.engine import Engine
 from farthing.errors import EngineError
@@ -308,9 +309,37 @@ def test_no_requests_no_completions(model: Decoder) -> None:
     assert Engine(model).generate([]) == []
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_room_is_made_once_for_all_that_wait(
+    model: Decoder, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+) -> None:
+    """Or, where the system does not grant so much at once, as it is needed; the completions are the same."""
+    requests = [
+        Request((1 + n, 2, 3), SamplingParams(max_new_tokens=70 + n, seed=n), f"{n}") for n in range(40)
+    ]
+    alone = [Engine(model).generate([one])[0].token_ids for one in requests]
+    make, shapes = slots._room, []
+
+    def noted(store: torch.Tensor, num_slots: int, num_tokens: int) -> torch.Tensor:
+        shapes.append((num_slots, num_tokens))
+        if is_refused and len(shapes) == 1:
+            raise OSError("not enough memory")
+        return make(store, num_slots, num_tokens)
+
+    monkeypatch.setattr(slots, "_room", noted)
+    engine = Engine(model)
+    assert [one.token_ids for one in engine.generate(requests)] == alone
+    assert len(engine.seats.columns.length) <= 64, "longer and longer ones are no more of them"
+    with torch.no_grad():
+        is_read_exactly = engine.seats.slots.are_read_exactly
+    if is_read_exactly:
+        assert shapes[0] == (64, 128), "40 slots and the padding of a batch; 112 tokens, in whole buckets"
+        assert len(set(shapes)) == 1 or is_refused
+
+
 def test_one_long_sequence_keeps_no_room_for_those_that_have_ended(model: Decoder) -> None:
-    """Short ones end, a long one goes on past the room there was, others come late: all get what they get alone, and
-    there is room for those that are here."""
+    """Short ones end, a long one that nobody expected goes on past the room there was, others come late: all get what
+    they get alone, and there is room for those that are here."""
 
     def request(name: str, limit: int) -> Request:
         prompt = (1 + len(name), 2, sum(map(ord, name)) % 61)
@@ -319,10 +348,12 @@ def test_one_long_sequence_keeps_no_room_for_those_that_have_ended(model: Decode
     early = [request(f"early {n}", 4 + n % 3) for n in range(40)]
     long, late = request("long", 120), [request(f"late {n}", 6) for n in range(20)]
     engine = Engine(model, max_running=64)
-    for one in (*early, long):
+    for one in early:
         engine.add(one)
     drawn: dict[str, list[int]] = {}
     for step in range(200):
+        if step == 1:
+            engine.add(long)
         if step == 100:
             assert engine.seats.slots.num_slots <= 32, "room of those that have ended was let go"
             for one in late:

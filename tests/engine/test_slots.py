@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -60,11 +63,28 @@ def test_room_grows_and_contents_stay(slots: Slots) -> None:
     assert slots.keys.shape == (2, 5, 2, 2 * KEY_BUCKET, 3) and slots.num_slots == 5
     assert torch.equal(slots.keys[:, :3, :, :KEY_BUCKET], keys)
     assert torch.equal(slots.values[:, :3, :, :KEY_BUCKET], values)
-    slots.reserve(1, 2 * KEY_BUCKET + 1, taken=1)
-    assert slots.num_slots == 1, "what nobody has taken is let go"
-    assert torch.equal(slots.keys[:, :, :, :KEY_BUCKET], keys[:, :1])
+    slots.reserve(1, 2 * KEY_BUCKET + 1, held=[KEY_BUCKET, 7])
+    assert slots.num_slots == 2, "what nobody has taken is let go"
+    assert torch.equal(slots.keys[:, 0, :, :KEY_BUCKET], keys[:, 0])
+    assert torch.equal(slots.values[:, 1, :, :7], values[:, 1, :, :7])
+    assert not slots.keys[:, 1, :, 7:].any(), "and of what is taken only what is held is moved"
     slots.clear()
     assert slots.num_slots == 0
+
+
+def test_room_that_nobody_writes_takes_no_memory() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("only Linux tells what is resident")
+    slots, before = Slots(((2, 64), (2, 64)), 4, torch.bfloat16), resident()
+    slots.reserve(256, 4096)
+    slots.reserve(512, 8192, held=[100] * 256)
+    assert slots.keys.nbytes == 4 << 30
+    assert resident() - before < 512 << 20, "held are 200 MiB"
+    slots.clear()
+    assert resident() - before < 64 << 20, "and given back"
 
 
 def test_rows_change_places_all_at_once(slots: Slots) -> None:

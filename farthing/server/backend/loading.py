@@ -88,13 +88,14 @@ class Served:
     def load(self) -> dict[str, int]:
         """How busy the engine is."""
         scheduler, slots = self.engine.scheduler, self.engine.seats.slots
+        pool = scheduler.pool
         return {
             "running": len(scheduler.running) + len(scheduler.prefilling),
             "waiting": len(scheduler.waiting),
             "cold": len(scheduler.cold),
-            "blocks": len(scheduler.pool.blocks),
-            "free_blocks": scheduler.pool.num_free,
-            "cache_bytes": slots.keys.nbytes + slots.values.nbytes,
+            "blocks": len(pool.blocks),
+            "free_blocks": pool.num_free,
+            "cache_bytes": (len(pool.blocks) - pool.num_free) * pool.block_size * slots.token_bytes,
         }
 
 
