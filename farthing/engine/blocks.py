@@ -23,19 +23,20 @@ class Block:
 
 
 class BlockPool:
-    """`num_blocks` blocks of `block_size` tokens. A block's `holders` are the sequences whose slot has its contents."""
+    """`num_blocks` blocks of `block_size` tokens, each made when it is first wanted: most caches are never full.
+    A block's `holders` are the sequences whose slot has its contents."""
 
     def __init__(self, num_blocks: int, block_size: int = 16) -> None:
         if num_blocks < 1 or block_size < 1:
             raise ValueError(f"a pool needs blocks: num_blocks {num_blocks}, block_size {block_size}")
-        self.block_size = block_size
-        self.blocks = [Block(index) for index in range(num_blocks)]
-        self.free = list(range(num_blocks - 1, -1, -1))
+        self.num_blocks, self.block_size = num_blocks, block_size
+        self.blocks: list[Block] = []
+        self.free: list[int] = []
         self.by_prefix: dict[int, int] = {}
 
     @property
     def num_free(self) -> int:
-        return len(self.free)
+        return len(self.free) + self.num_blocks - len(self.blocks)
 
     def blocks_for(self, num_tokens: int) -> int:
         """How many blocks `num_tokens` tokens occupy."""
@@ -58,10 +59,16 @@ class BlockPool:
         """A table of the `shared` blocks followed by `num_new` fresh ones, all referenced once more."""
         if num_new > self.num_free:
             raise EngineError(f"{num_new} blocks wanted, {self.num_free} free")
-        table = list(shared) + [self.free.pop() for _ in range(num_new)]
+        table = list(shared) + [self._fresh() for _ in range(num_new)]
         for index in table:
             self.blocks[index].references += 1
         return table
+
+    def _fresh(self) -> int:
+        if self.free:
+            return self.free.pop()
+        self.blocks.append(Block(len(self.blocks)))
+        return len(self.blocks) - 1
 
     def publish(self, table: Many[int], token_ids: Many[int], holder: object) -> None:
         """Make the full blocks of a computed sequence known, so that others can share them from `holder`'s slot."""

@@ -44,10 +44,10 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         total = sequence.num_known + sequence.num_to_write
-        if self.pool.blocks_for(total) > len(self.pool.blocks):
+        if self.pool.blocks_for(total) > self.pool.num_blocks:
             raise EngineError(
                 f"request {sequence.request.request_id!r} needs {total} tokens; "
-                f"the cache holds {len(self.pool.blocks) * self.pool.block_size}"
+                f"the cache holds {self.pool.num_blocks * self.pool.block_size}"
             )
         self.waiting.append(sequence)
 
@@ -56,7 +56,7 @@ class Scheduler:
         are blocks if all became so long."""
         count = min(len(self.waiting), self.max_running)
         longest = max((sequence.num_known + sequence.num_to_write for sequence in self.waiting), default=0)
-        return count, min(longest, len(self.pool.blocks) // max(count, 1) * self.pool.block_size)
+        return count, min(longest, self.pool.num_blocks // max(count, 1) * self.pool.block_size)
 
     def admit_one(self) -> Sequence | None:
         """Seat the oldest waiting sequence if there are blocks and a place for it; nobody overtakes."""

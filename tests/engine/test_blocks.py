@@ -141,6 +141,7 @@ def damage_prefix(pool: BlockPool) -> None:
 @pytest.mark.parametrize("damage", [damage_twice_free, damage_lost, damage_count, damage_prefix])
 def test_wrong_books_are_found(damage: object) -> None:
     pool = BlockPool(4, 2)
+    pool.release(pool.acquire([], 4, None), None)
     pool.check_integrity([])
     damage(pool)  # type: ignore[operator]
     with pytest.raises(EngineError, match="block"):

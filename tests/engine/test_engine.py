@@ -126,7 +126,7 @@ def leave_nothing(engine: Engine) -> None:
     """Once donors are dropped, every block and every slot is free."""
     engine.publish(1)
     engine.check_integrity()
-    assert engine.scheduler.pool.num_free == len(engine.scheduler.pool.blocks)
+    assert engine.scheduler.pool.num_free == engine.scheduler.pool.num_blocks
     assert not engine.seats.slot_of and not any(engine.seats.seated)
 
 

@@ -93,9 +93,9 @@ class Served:
             "running": len(scheduler.running) + len(scheduler.prefilling),
             "waiting": len(scheduler.waiting),
             "cold": len(scheduler.cold),
-            "blocks": len(pool.blocks),
+            "blocks": pool.num_blocks,
             "free_blocks": pool.num_free,
-            "cache_bytes": (len(pool.blocks) - pool.num_free) * pool.block_size * slots.token_bytes,
+            "cache_bytes": (pool.num_blocks - pool.num_free) * pool.block_size * slots.token_bytes,
         }
 
 
