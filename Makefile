@@ -20,8 +20,9 @@ speedrun: install
 	$(BIN)/farthing run recipes/speedrun.toml --run-dir $(RUN_DIR)
 
 # As many workers as cores, one thread each: two programs that both want all cores are several times slower.
+# tests/conftest.py says which file begins first.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -16,15 +17,31 @@ settings.register_profile("farthing", deadline=None, derandomize=True)
 settings.load_profile("farthing")
 
 ROOT = Path(__file__).resolve().parents[1]
+# What starts processes takes longest.
+PROCESSES = {"on_one_core", "start_server", "server", "visit"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest begin first, so that in the end no worker waits long for another."""
+    long = {item.path for item in items if PROCESSES.intersection(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look through all of torch again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def on_one_core() -> Callable[..., str]:
     """A Python process of its own on one core, because a run fixes the number of threads of its process: called with
-    the words of its command line, gives the last line it prints."""
+    the words of its command line, gives the last line it prints. Every worker of pytest-xdist has a core of its own."""
+    cores = sorted(os.sched_getaffinity(0))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    core = {cores[worker % len(cores)]}
 
     def carried_out(*command: object) -> str:
-        core = {max(os.sched_getaffinity(0))}
         done = subprocess.run(
             [sys.executable, *map(str, command)],
             capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -39,11 +40,24 @@ def ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     return [token for text in texts for token in tokenizer.encode(text, special=True)]
 
 
-def continuations(tokenizer: Tokenizer, most: int) -> Iterator[tuple[int, str]]:
-    """(tokens, text) of everything that may come, up to `most` tokens of the small alphabet."""
+def test_what_may_come_is_one_token_each(tokenizer: Tokenizer) -> None:
     assert all(len(tokenizer.encode(text, special=True)) == 1 for text in CLEAN)
+
+
+def continuations(most: int) -> Iterator[tuple[int, str]]:
+    """(tokens, text) of everything that may come, up to `most` tokens of the small alphabet, the shortest first."""
     for count in range(most + 1):
         yield from ((count, "".join(more)) for more in product(CLEAN, repeat=count))
+
+
+@cache
+def may_be_well_formed(text: str) -> bool:
+    return any(read(text + more).well_formed for _, more in continuations(len(WHOLE)))
+
+
+@cache
+def fewest_to_an_answer(text: str) -> int:
+    return next(count for count, more in continuations(4) if read(text + more).answer)
 
 
 def hold(tokenizer: Tokenizer, turns: Automaton, text: str, ids: Sequence[int]) -> int:
@@ -51,10 +65,9 @@ def hold(tokenizer: Tokenizer, turns: Automaton, text: str, ids: Sequence[int]) 
     needs = int(turns.needs_S[turns.after(opening(turns, tokenizer, "tags", ""), ids)])
     if needs == NEVER:
         assert read(text).answer is not None
-        assert not any(read(text + more).well_formed for _, more in continuations(tokenizer, len(WHOLE)))
+        assert not may_be_well_formed(text)
     elif needs > 1:
-        fewest = min(count for count, more in continuations(tokenizer, 4) if read(text + more).answer)
-        assert fewest == needs
+        assert fewest_to_an_answer(text) == needs
     return needs
 
 

@@ -107,11 +107,13 @@ def caller_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PROGRAM = """
 import json, sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from farthing.server import serve as serving
 from farthing.server.protocol.limits import Limits
-from farthing.server.serve import Settings, serve
 
 told = json.loads(sys.argv[1])
+serving.EngineLink = partial(serving.EngineLink, **told.pop("patience", {}))
 if told.get("script"):
     from tests.server.scripted import follow
     follow(Path(told.pop("script")))
@@ -120,7 +122,7 @@ told["models"] = [(name, Path(path)) for name, path in told["models"]]
 for key in ("api_key_file", "conversations", "runs"):
     if told.get(key):
         told[key] = Path(told[key])
-serve(Settings(port=0, measure_seconds=0, threads=1, say=lambda line: print(line, flush=True), **told))
+serving.serve(serving.Settings(port=0, measure_seconds=0, threads=1, say=lambda line: print(line, flush=True), **told))
 """
 
 

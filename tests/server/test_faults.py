@@ -29,8 +29,10 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 @pytest.fixture(scope="module")
 def narrow(model_directory: Path, start_server: Any) -> Iterator[Any]:
-    """A server that writes one reply at a time and lets two wait."""
-    running = start_server([("tiny", model_directory)], running=1, limits={"queued_requests": 2})
+    """A server that writes one reply at a time and lets two wait, and is soon worried about silence."""
+    limits = {"queued_requests": 2, "keepalive_seconds": 0.2}
+    patience = {"stale_seconds": 1.5, "dead_seconds": 3.0}
+    running = start_server([("tiny", model_directory)], running=1, limits=limits, patience=patience)
     yield running
     assert running.get("/health/integrity").status_code == 200
     assert "Traceback" not in running.end()
@@ -153,15 +155,13 @@ def test_a_signal_ends_open_streams_with_a_word(start_server: Any, model_directo
     assert "Traceback" not in server.end()
 
 
-def test_silence_is_broken_by_comments(start_server: Any, model_directory: Path) -> None:
-    server = start_server([("tiny", model_directory)], limits={"keepalive_seconds": 0.2})
-    with server.frozen(), open_stream(server) as lines:
+def test_silence_is_broken_by_comments(narrow: Any) -> None:
+    with narrow.frozen(), open_stream(narrow) as lines:
         assert next(lines) == ": ok"
         comments = [
             line for line, _ in zip((line for line in lines if line.startswith(":")), range(3), strict=False)
         ]
         assert comments == [": keep-alive"] * 3
-    server.end()
 
 
 def test_what_cannot_begin_in_time_is_given_up(start_server: Any, model_directory: Path) -> None:

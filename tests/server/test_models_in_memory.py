@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,21 @@ KEY = "a-key-of-a-decent-length"
 
 
 @pytest.fixture(scope="module")
-def pair(model_directory: Path, caller_directory: Path, start_server: Any) -> Iterator[Any]:
-    """Two models that stay until they are told to leave."""
-    running = start_server([("one", model_directory), ("two", caller_directory)], keep_alive=float("inf"))
+def pair(
+    model_directory: Path,
+    caller_directory: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    start_server: Any,
+) -> Iterator[Any]:
+    """Two models that stay until they are told to leave, and one whose files have gone. `at_start`: what was said of
+    them before anybody asked for one."""
+    gone = tmp_path_factory.mktemp("served") / "gone"
+    shutil.copytree(model_directory, gone)
+    models = [("one", model_directory), ("two", caller_directory), ("gone", gone)]
+    running = start_server(models, keep_alive=float("inf"), limits={"keepalive_seconds": 0.001})
+    (gone / "model.safetensors").unlink()
+    loaded = [model["loaded"] for model in running.get("/v1/models").json()["data"]]
+    running.at_start = states(running), loaded, running.get("/v1/models/two").json()["max_model_len"]
     yield running
     assert running.get("/health/integrity").status_code == 200
     assert "Traceback" not in running.end()
@@ -36,20 +48,16 @@ def unload(server: Any, name: str, **more: Any) -> Any:
     return server.post(f"/api/models/{name}/unload", more)
 
 
-def test_the_first_model_is_there_at_the_start_and_the_second_after_its_first_request(
-    model_directory: Path, caller_directory: Path, start_server: Any
-) -> None:
-    server = start_server([("one", model_directory), ("two", caller_directory)])
-    assert states(server) == ["ready", "unloaded"]
-    before = [model["loaded"] for model in server.get("/v1/models").json()["data"]]
-    planned = server.get("/v1/models/two").json()["max_model_len"]
-    server.chat(model="two", max_tokens=2)
-    assert states(server) == ["ready", "ready"]
-    after = [model["loaded"] for model in server.get("/v1/models").json()["data"]]
-    assert (before, after) == ([True, False], [True, True])
-    assert server.get("/v1/models/two").json()["max_model_len"] == planned
-    assert server.metric("models_loaded") == 2
-    server.end()
+def test_the_first_model_is_there_at_the_start_and_the_second_after_its_first_request(pair: Any) -> None:
+    at_start, loaded, planned = pair.at_start
+    assert at_start == ["ready", "unloaded", "unloaded"]
+    pair.chat(model="one", max_tokens=2)
+    pair.chat(model="two", max_tokens=2)
+    assert states(pair) == ["ready", "ready", "unloaded"]
+    after = [model["loaded"] for model in pair.get("/v1/models").json()["data"]]
+    assert (loaded, after) == ([True, False, False], [True, True, False])
+    assert pair.get("/v1/models/two").json()["max_model_len"] == planned
+    assert pair.metric("models_loaded") == 2
 
 
 def test_an_unloaded_model_answers_the_next_request_as_it_did_before(pair: Any) -> None:
@@ -82,17 +90,13 @@ def test_the_chat_page_is_told_that_a_model_is_being_loaded(pair: Any) -> None:
     until(lambda: pair.get(f"/api/conversations/{chat}").json()["messages"][-1]["finish"] is not None)
 
 
-def test_a_stream_that_waits_for_its_model_hears_comments(
-    model_directory: Path, caller_directory: Path, start_server: Any
-) -> None:
-    server = start_server(
-        [("one", model_directory), ("two", caller_directory)], limits={"keepalive_seconds": 0.001}
-    )
-    with open_stream(server, model="two", max_tokens=3) as lines:
+def test_a_stream_that_waits_for_its_model_hears_comments(pair: Any) -> None:
+    unload(pair, "two")
+    assert states(pair)[1] == "unloaded"
+    with open_stream(pair, model="two", max_tokens=3) as lines:
         heard = list(lines)
     assert ": keep-alive" in heard[: next(n for n, line in enumerate(heard) if '"finish_reason":"' in line)]
     assert heard[-2] == "data: [DONE]"
-    server.end()
 
 
 def test_an_idle_model_leaves_by_itself_and_comes_back(
@@ -115,39 +119,32 @@ def test_the_memory_of_a_model_that_leaves_is_given_back(tmp_path: Path, start_s
     assert weights > 50 << 20
 
     def resident() -> float:
-        time.sleep(1.1)  # it is told twice a second
+        """It is told twice a second."""
         return server.metric("engine_resident_bytes")
 
+    until(lambda: resident() > weights)
     there = resident()
     unload(server, "large")
+    until(lambda: there - resident() > 0.8 * weights)
     gone = resident()
     server.chat(max_tokens=2)
-    assert there - gone > 0.8 * weights
+    until(lambda: resident() - gone > 0.8 * weights)
     assert resident() < 1.2 * there
     server.end()
 
 
 def test_an_only_model_stays(model_directory: Path, start_server: Any) -> None:
-    server = start_server([("one", model_directory)])
+    server = start_server([("one", model_directory)], wait=False)
     assert server.get("/api/models").json()["keep_alive_seconds"] is None
     server.end()
 
 
-def test_a_model_whose_files_have_gone_fails_its_request_and_nothing_else(
-    model_directory: Path, tmp_path: Path, start_server: Any
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    for path in model_directory.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    server = start_server([("one", model_directory), ("two", other)])
-    (other / "model.safetensors").unlink()
-    body = {"model": "two", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
-    answer = server.post("/v1/chat/completions", body)
+def test_a_model_whose_files_have_gone_fails_its_request_and_nothing_else(pair: Any) -> None:
+    body = {"model": "gone", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    answer = pair.post("/v1/chat/completions", body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_failed")
-    server.chat(model="one", max_tokens=2)
-    assert states(server) == ["ready", "unloaded"]
-    assert "Traceback" not in server.end()
+    pair.chat(model="one", max_tokens=2)
+    assert (states(pair)[0], states(pair)[2]) == ("ready", "unloaded")
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -203,7 +200,6 @@ def test_ps_needs_the_key_of_a_server_that_has_one(
     keys.write_text(f"# mine\n{KEY}\n")
     server = start_server([("one", model_directory)], wait=False, api_key_file=str(keys))
     server.key = KEY
-    server.wait_ready()
     assert run_command_line(["ps", "--url", server.url]) == 2
     assert "--api-key-file" in capsys.readouterr().err
     assert run_command_line(["ps", "--url", server.url, "--api-key-file", str(keys)]) == 0

@@ -115,11 +115,14 @@ def test_an_id_is_no_path(server: Any, name: str) -> None:
 
 
 def test_no_more_than_there_may_be(start_server: Callable[..., Any], model_directory: Path) -> None:
-    small = start_server([("tiny", model_directory)], limits={"documents": 1, "document_bytes": 10})
+    small = start_server(
+        [("tiny", model_directory)], limits={"documents": 1, "document_bytes": 10}, wait=False
+    )
     assert small.post("/api/documents", {"title": "x", "text": "x" * 11}).status_code == 413
     keep(small, text="one")
     refused = small.post("/api/documents", {"title": "x", "text": "two"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "too_many_documents")
+    small.end()
 
 
 ODD = st.one_of(
@@ -223,13 +226,14 @@ def test_every_acknowledged_document_survives_sigkill(
     start_server: Callable[..., Any], model_directory: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "talk.sqlite"
-    server = start_server([("tiny", model_directory)], conversations=str(file))
+    server = start_server([("tiny", model_directory)], conversations=str(file), wait=False)
     kept = [keep(server, f"document {n}", f"{LEASE} {n}") for n in range(10)]
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
-    again = start_server([("tiny", model_directory)], conversations=str(file))
+    again = start_server([("tiny", model_directory)], conversations=str(file), wait=False)
     assert [one["id"] for one in again.get("/api/documents").json()["documents"]] == kept[::-1]
     assert again.get(f"/api/documents/{kept[3]}").json()["text"] == f"{LEASE} 3"
+    again.end()
 
 
 def passages_for(

@@ -289,7 +289,7 @@ def test_only_a_few_wait_and_nothing_is_larger_than_it_may_be(hurried: Any) -> N
 
 
 def test_the_process_goes_with_the_server(start_server: Callable[..., Any], model_directory: Path) -> None:
-    server = start_server([("tiny", model_directory)])
+    server = start_server([("tiny", model_directory)], wait=False)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         sent = pool.submit(send, server, endless_pdf())
         until(lambda: bool(reading(server)))
