@@ -69,7 +69,7 @@ def ours(connection: Connection, work: Work) -> None:
         model,
         OptimSettings(lr=LEARNING_RATE, betas=(0.9, 0.999)),
         compute_dtype=dtype,
-        microbatch_tokens=work.settings.get("microbatch_tokens", 1536),
+        microbatch_tokens=work.settings.get("microbatch_tokens", 1280),
     )
     engine = Engine(model, max_running=GROUPS * SAMPLES)
     engine.publish(0, dtype)

@@ -103,7 +103,7 @@ def ours(connection: Connection, work: Work) -> None:
         model,
         OptimSettings(lr=1e-6),
         compute_dtype=torch.bfloat16,
-        microbatch_tokens=6144 if work.part == "pretrain" else 1536,
+        microbatch_tokens=6144 if work.part == "pretrain" else 1280,
         entropy=work.part != "pretrain",
     )
     answer(connection, baseline, lambda: learner.step(samples, objective(work.part)))

@@ -40,7 +40,7 @@ class LocalLearner:
         settings: OptimSettings,
         *,
         compute_dtype: torch.dtype | None = None,
-        microbatch_tokens: int = 1536,
+        microbatch_tokens: int = 1280,
         temperature: float = 1.0,
         entropy: bool = True,
         mtp_loss_weight: float = 0.0,
@@ -60,6 +60,7 @@ class LocalLearner:
         if not samples:
             return {"loss": 0.0, "grad_norm": 0.0, "trained_tokens": 0.0}
         totals: dict[str, float] = defaultdict(float)
+        self.model.unpack()
         for rows in self._microbatches(samples):
             self._accumulate(rows, objective, totals)
         return self._update(totals, lr_scale)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from farthing.models import fused, fused_training
 from farthing.models.config import ModelConfig
-from farthing.models.layers import FusedLinears, Linear, RMSNorm
+from farthing.models.layers import Linear, Projection, RMSNorm
 from farthing.models.rmsnorm import rms_norm
 from farthing.models.rope import rotate
 from farthing.models.short_rows import pays, short_rows
@@ -93,7 +93,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(query_size, config.hidden_size)
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
-        self.qkv = FusedLinears(self.q_proj, self.k_proj, self.v_proj)
+        self.qkv = Projection(self.q_proj, self.k_proj, self.v_proj)
 
     def forward(
         self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, kept: Tensor | None = None

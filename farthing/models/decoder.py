@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from farthing.models.attention import Attend, Attention, at, causal
 from farthing.models.config import ModelConfig
 from farthing.models.head import token_logprobs
 from farthing.models.latent import LatentAttention
-from farthing.models.layers import MLP, FusedLinears, Linear, RMSNorm, residual
+from farthing.models.layers import MLP, Linear, Projection, RMSNorm, residual
 from farthing.models.moe import Experts, MixtureOfExperts
 from farthing.models.mtp import PredictionModule
 from farthing.models.rope import inverse_frequencies, rotary_tables, table_factor
@@ -160,13 +161,25 @@ class Decoder(nn.Module):
         one; call again after every optimizer step."""
         self.compute_dtype = compute_dtype
         dtype = compute_dtype or self.head_weight.dtype
+        for projection in self.projections():
+            projection.publish(dtype)
         for module in self.modules():
-            for part in vars(module).values():
-                if isinstance(part, FusedLinears):
-                    part.publish(dtype)
-            if isinstance(module, Linear | Experts) and module is not self.lm_head:
+            if isinstance(module, Experts):
                 module.publish(dtype)
         self.step = Step.of(self)
+
+    def unpack(self) -> None:
+        """Give back what only decoding and scoring read of weights that learn, until they are published again: a step
+        of learning has use for the room."""
+        self.step = None
+        for projection in self.projections():
+            projection.unpack()
+
+    def projections(self) -> Iterator[Projection]:
+        """All but the head's, which is computed in a dtype of its own."""
+        for module in self.modules():
+            if module is not self.lm_head:
+                yield from (part for part in vars(module).values() if isinstance(part, Projection))
 
 
 def initialise(model: Decoder, seed: int) -> Decoder:
@@ -188,10 +201,5 @@ def twin(model: Decoder) -> Decoder:
     """A copy that moves on its own, or not at all. Frozen weights, and what was made of them to compute with, are the
     same tensors in both."""
     same: list[object] = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    for module in model.modules():
-        same += [
-            part.view for part in vars(module).values() if isinstance(part, FusedLinears) and not part.learns
-        ]
-        if isinstance(module, Linear) and not module.weight.requires_grad:
-            same.append(module.view)
+    same += [projection.copy for projection in model.projections() if not projection.learns]
     return copy.deepcopy(model, {id(part): part for part in same})

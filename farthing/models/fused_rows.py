@@ -32,9 +32,8 @@ def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they are not to be had."""
     loaded = compiled(SOURCE)
     if loaded is not None:
-        loaded.kept_numbers.argtypes, loaded.kept_numbers.restype = _SHAPE, _N
-        loaded.rows.argtypes = (*_SHAPE, *(_P,) * 5, _F, _INT)
-        loaded.rows_back.argtypes = (*_SHAPE, *(_P,) * 8, _F, _INT)
+        loaded.rows.argtypes = (*_SHAPE, *(_P,) * 4, _F, _INT)
+        loaded.rows_back.argtypes = (*_SHAPE, *(_P,) * 7, _F, _INT)
     return loaded
 
 
@@ -64,26 +63,25 @@ def attend_rows(queries: Tensor, keys: Tensor, values: Tensor, rows: Tensor, sca
 
 
 class _Rows(torch.autograd.Function):
-    """Kept for the backward pass: the inputs and the probabilities."""
+    """Kept for the backward pass are the inputs alone: probabilities are more numbers than all else of a token."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, scale: float) -> Tensor:
         loaded, shape = _library(), (rows.data_ptr(), len(rows), q.shape[1], *k.shape[1:])
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        kept = q.new_empty(loaded.kept_numbers(*shape))
         out = _made_for(q, rows)
-        pointers = [x.data_ptr() for x in (q, k, v, kept, out)]
+        pointers = [x.data_ptr() for x in (q, k, v, out)]
         loaded.rows(*shape, *pointers, scale, torch.get_num_threads())
-        ctx.save_for_backward(q, k, v, rows, kept)
+        ctx.save_for_backward(q, k, v, rows)
         ctx.scale = scale
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, rows, kept = ctx.saved_tensors
+        q, k, v, rows = ctx.saved_tensors
         grad = grads[0].contiguous()
         made = [_made_for(x, rows) for x in (q, k, v)]
-        pointers = [x.data_ptr() for x in (q, k, v, kept, grad, *made)]
+        pointers = [x.data_ptr() for x in (q, k, v, grad, *made)]
         shape = (rows.data_ptr(), len(rows), q.shape[1], *k.shape[1:])
         _library().rows_back(*shape, *pointers, ctx.scale, torch.get_num_threads())
         return *made, None, None

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from farthing.models.compiled import compiled
+from farthing.models.projected import remade
 
 SOURCE = Path(__file__).with_name("native") / "training.cpp"
 BLOCK = 32
@@ -26,7 +27,7 @@ BLOCK = 32
 _P, _N, _F, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _ARGUMENTS = {
     "norm": (_P, _P, _P, _P, _P, _P, _N, _N, _F, _INT),
-    "norm_back": (_P, _P, _P, _P, _P, _P, _P, _P, _N, _N, _INT),
+    "norm_back": (_P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _N, _INT),
     "turn": (_P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _N, _N, _N, _F, _INT),
     "turn_back": (_P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _N, _N, _N, _INT),
     "gate": (_P, _P, _N, _N, _INT),
@@ -55,36 +56,54 @@ def pays(*coarse: Tensor, wide: tuple[Tensor, ...] = ()) -> bool:
     )
 
 
-class AddNorm(torch.autograd.Function):
-    """(x + change, its RMSNorm times `gain` [C] in bfloat16) for float32 x [..., C]; without a change, x alone is
-    normalised and stands for the sum. RMSNorm: arXiv 1910.07467, equation 4; its derivative: rmsnorm.py."""
+def add_norm(x: Tensor, change: Tensor | None, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(x + change, its RMSNorm times `gain` [C] in bfloat16) for float32 x [..., C] and bfloat16 `change`; without a
+    change, x alone is normalised and stands for the sum. RMSNorm: arXiv 1910.07467, equation 4; its derivative:
+    rmsnorm.py. Projections do not keep the norm."""
+    x = x.contiguous()
+    change = None if change is None else change.contiguous()
+    total, out = _AddNorm.apply(x, change, gain, eps)
+    sources = (x, gain) if change is None else (x, gain, change)
+
+    def again(x: Tensor, gain: Tensor, change: Tensor | None = None) -> Tensor:
+        return _normed(x, change, gain, eps, None, None)
+
+    return x if change is None else total, remade(out, again, *sources)
+
+
+class _AddNorm(torch.autograd.Function):
+    """Kept for the backward pass are x and the change, which is half as wide as their sum."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, change: Tensor | None, gain: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor] | Tensor:
-        x = x.contiguous()
-        change = None if change is None else change.contiguous()
-        total = x if change is None else torch.empty_like(x)
-        out = torch.empty_like(x, dtype=torch.bfloat16)
-        size, rows = x.shape[-1], x.numel() // x.shape[-1]
-        scales = x.new_empty(rows)
-        _call("norm", x, change, gain, total, out, scales, rows, size, eps)
-        ctx.save_for_backward(total, gain, scales)
-        ctx.changes = change is not None
-        return (total, out) if change is not None else out
+    ) -> tuple[Tensor | None, Tensor]:
+        total = None if change is None else torch.empty_like(x)
+        scales = x.new_empty(x.numel() // x.shape[-1])
+        out = _normed(x, change, gain, eps, total, scales)
+        ctx.save_for_backward(x, change, gain, scales)
+        return total, out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        total, gain, scales = ctx.saved_tensors
-        grad_total, grad = (None, grads[0]) if not ctx.changes else grads
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, change, gain, scales = ctx.saved_tensors
         rows, size = len(scales), len(gain)
-        grad_x = torch.empty_like(total)
-        grad_change = torch.empty_like(total, dtype=torch.bfloat16) if ctx.changes else None
+        grad_x = torch.empty_like(x)
+        grad_change = None if change is None else torch.empty_like(change)
         partial = gain.new_empty(-(-rows // BLOCK), size)
-        grad, grad_total = _contiguous(grad), _contiguous(grad_total)
-        _call("norm_back", total, gain, scales, grad, grad_total, grad_x, grad_change, partial, rows, size)
+        grad_total, grad = map(_contiguous, grads)
+        _call(
+            "norm_back", x, change, gain, scales, grad, grad_total, grad_x, grad_change, partial, rows, size
+        )
         return grad_x, grad_change, partial.sum(0), None
+
+
+def _normed(
+    x: Tensor, change: Tensor | None, gain: Tensor, eps: float, total: Tensor | None, scales: Tensor | None
+) -> Tensor:
+    out = torch.empty_like(x, dtype=torch.bfloat16)
+    _call("norm", x, change, gain, total, out, scales, x.numel() // x.shape[-1], x.shape[-1], eps)
+    return out
 
 
 class Turn(torch.autograd.Function):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from farthing.models.attention import Attend, at, expands_latents
 from farthing.models.config import ModelConfig
-from farthing.models.layers import FusedLinears, Linear, RMSNorm
+from farthing.models.layers import Linear, Projection, RMSNorm
 from farthing.models.rope import rotate, softmax_factor
 
 # The norms of the latents do not follow rms_norm_eps in the checkpoint authors' code.
@@ -45,7 +45,7 @@ class LatentAttention(nn.Module):
         self.kv_b_proj = Linear(self.rank, self.num_heads * (self.nope + mla.v_head_dim))
         self.o_proj = Linear(self.num_heads * mla.v_head_dim, config.hidden_size)
         self.has_query_latent = mla.q_lora_rank is not None
-        self.down = FusedLinears(first, self.kv_a_proj_with_mqa)
+        self.down = Projection(first, self.kv_a_proj_with_mqa)
 
     def forward(
         self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend, kept: Tensor | None = None

@@ -1,11 +1,13 @@
 """The small layers every block is built from: a linear map that computes in its input's dtype, RMSNorm, SwiGLU.
 
-Parameters keep their own (master) dtype; activations decide in what precision the work is done. `Linear.view` is the
-published compute copy of a weight: made once per policy version, used by engine and learner alike when gradients are
-not needed, so that sampling and scoring read the same numbers.
+Parameters keep their own (master) dtype; activations decide in what precision the work is done. A `Projection` has the
+published compute copy of weights: made once per policy version, used by engine and learner alike, so that sampling,
+scoring and learning read the same numbers.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from farthing.models import fused, fused_training
 from farthing.models.packed import Packed, Strips, packed
+from farthing.models.projected import numbers_of, projected
 from farthing.models.rmsnorm import rms_norm
 from farthing.models.swiglu import swiglu
 
@@ -24,43 +27,123 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
-        self.view: Tensor | None = None
-        self.packed: Strips | Packed | None = None
         self.adapter: nn.Module | None = None
-        self.is_joined = False
-
-    def publish(self, dtype: torch.dtype) -> None:
-        """Make the compute copy; that of a frozen weight is still good."""
-        if self.weight.requires_grad or self.view is None or self.view.dtype != dtype:
-            self.view = None if dtype == self.weight.dtype else self.weight.detach().to(dtype)
-            # A copy that is made anyway is made in the better layout too; weights in the compute dtype are not doubled,
-            # nor those that are multiplied with others as one.
-            self.packed = None if self.view is None or self.is_joined else packed(self.view)
-
-    def base(self, dtype: torch.dtype) -> Tensor:
-        """The weight [out, in] in the dtype the work is done in, without its adapter."""
-        learns = torch.is_grad_enabled() and self.weight.requires_grad
-        if self.view is None or learns or self.view.dtype != dtype:
-            return self.weight.to(dtype)
-        return self.view
+        self.projection = Projection(self)
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
-        """The same with its adapter, for those who cannot apply the two one after the other."""
-        return (
-            self.base(dtype) if self.adapter is None else self.base(dtype) + self.adapter.product().to(dtype)
-        )
+        """The weight [out, in] and its adapter as one, for those who cannot apply the two one after the other."""
+        base = self.projection.matrix(dtype)
+        return base if self.adapter is None else base + self.adapter.product().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        if self.packed is not None and not torch.is_grad_enabled() and x.dtype == torch.bfloat16:
-            out = self.packed(x, bias)
-        else:
-            out = F.linear(x, self.base(x.dtype), bias)
-        return out if self.adapter is None else out + self.adapter(x)
+        return self.projection(x)
 
     def change(self, x: Tensor) -> Tensor:
         """What the adapter adds, zeros where there is none."""
         return x.new_zeros(*x.shape[:-1], len(self.weight)) if self.adapter is None else self.adapter(x)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A weight [out, in] and bias [out] as they are computed with, made of parameters that held `numbers`. `packed`:
+    the weight in a better layout, which has no backward; with it, `weight` is None where it would be a second copy."""
+
+    dtype: torch.dtype
+    weight: Tensor | None
+    bias: Tensor | None
+    packed: Strips | Packed | None
+    numbers: tuple[tuple[int, int], ...]
+
+
+class Projection:
+    """A linear map, or several of one input as a single matrix product, with the compute copy that was published."""
+
+    def __init__(self, *parts: Linear) -> None:
+        self.parts, self.is_part = parts, False
+        self.copy: Copy | None = None
+        if len(parts) > 1:
+            for part in parts:
+                part.projection.is_part = True
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What is joined, in order."""
+        return [part.weight for part in self.parts]
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """The same of the biases; empty where there are none."""
+        return [part.bias for part in self.parts if part.bias is not None]
+
+    @property
+    def learns(self) -> bool:
+        """Whether any of them is trained."""
+        return any(parameter.requires_grad for parameter in self.weights + self.biases)
+
+    @property
+    def is_adapted(self) -> bool:
+        return any(part.adapter is not None for part in self.parts)
+
+    def joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Weight [out, in] and bias [out], through which gradients pass."""
+        weights, biases = self.weights, self.biases
+        if len(weights) == 1:
+            return weights[0].to(dtype), biases[0].to(dtype) if biases else None
+        return torch.cat(weights).to(dtype), torch.cat(biases).to(dtype) if biases else None
+
+    def publish(self, dtype: torch.dtype) -> None:
+        """Make the compute copy; that of frozen weights is still good. Weights in the compute dtype are not doubled,
+        and who is multiplied with others needs no copy of its own."""
+        own = self.parts[0].weight.dtype
+        is_good = self.copy is not None and self.copy.dtype == dtype and not self.learns
+        if self.is_part or is_good:
+            return
+        self.copy = None
+        if len(self.parts) == 1 and own == dtype:
+            return
+        with torch.no_grad():
+            weight, bias = self.joined(dtype)
+        better = packed(weight)
+        plain = weight if better is None or own != dtype else None
+        self.copy = Copy(dtype, plain, bias, better, numbers_of(*self.weights, *self.biases))
+
+    def unpack(self) -> None:
+        """Let go of the layout that only products without gradients read, of weights for which it will be made anew."""
+        if self.copy is not None and self.copy.weight is not None and self.learns:
+            self.copy = replace(self.copy, packed=None)
+
+    def usable(self, dtype: torch.dtype) -> Copy | None:
+        """The copy, where the work can be done with it: what passes gradients needs the plain weight, and what learns
+        one that holds the numbers of now."""
+        copy = self.copy if self.copy is not None and self.copy.dtype == dtype else None
+        if copy is None or not torch.is_grad_enabled():
+            return copy
+        is_current = not self.learns or copy.numbers == numbers_of(*self.weights, *self.biases)
+        return copy if copy.weight is not None and is_current else None
+
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """The weight [out, in] in the dtype the work is done in; gradients pass through it."""
+        copy = self.usable(dtype)
+        learns = torch.is_grad_enabled() and self.learns
+        return self.joined(dtype)[0] if copy is None or copy.weight is None or learns else copy.weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        out = self._product(x)
+        if not self.is_adapted:
+            return out
+        changes = [part.change(x) for part in self.parts]
+        return out + (changes[0] if len(changes) == 1 else torch.cat(changes, dim=-1))
+
+    def _product(self, x: Tensor) -> Tensor:
+        copy = self.usable(x.dtype)
+        if copy is None:
+            return F.linear(x, *self.joined(x.dtype))
+        if copy.packed is not None and not torch.is_grad_enabled():
+            return copy.packed(x, copy.bias)
+        assert copy.weight is not None
+        if torch.is_grad_enabled() and self.learns:
+            return projected(x, (copy.weight, copy.bias), self.weights, self.biases)
+        return F.linear(x, copy.weight, copy.bias)
 
 
 def residual(x: Tensor, change: Tensor) -> Tensor:
@@ -86,8 +169,7 @@ class RMSNorm(nn.Module):
         if x.dtype == self.weight.dtype and fused.stream_pays(x, dtype):
             return fused.add_norm(x, None, self.weight, self.eps, dtype)[1]
         if dtype == torch.bfloat16 and fused_training.pays(wide=(x, self.weight)):
-            out: Tensor = fused_training.AddNorm.apply(x, None, self.weight, self.eps)
-            return out
+            return fused_training.add_norm(x, None, self.weight, self.eps)[1]
         return rms_norm(x, self.weight, self.eps, dtype)
 
     def after(self, x: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,57 +177,9 @@ class RMSNorm(nn.Module):
         if x.dtype == self.weight.dtype and fused.stream_pays(x, change.dtype):
             return fused.add_norm(x, change, self.weight, self.eps, change.dtype)
         if fused_training.pays(change, wide=(x, self.weight)):
-            total, out = fused_training.AddNorm.apply(x, change, self.weight, self.eps)
-            return total, out
+            return fused_training.add_norm(x, change, self.weight, self.eps)
         x = x + change
         return x, rms_norm(x, self.weight, self.eps, change.dtype)
-
-
-class FusedLinears:
-    """Several linear maps of one input as a single matrix product; the joined weight is cached while published."""
-
-    def __init__(self, *parts: Linear) -> None:
-        self.parts = parts
-        for part in parts:
-            part.is_joined = True
-        self.view: tuple[Tensor | Strips | Packed, Tensor | None] | None = None
-        self.dtype: torch.dtype | None = None
-
-    @property
-    def learns(self) -> bool:
-        """Whether any of them is trained."""
-        return any(
-            parameter.requires_grad for part in self.parts for parameter in part.parameters(recurse=False)
-        )
-
-    def joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        weight = torch.cat([part.weight for part in self.parts]).to(dtype)
-        if self.parts[0].bias is None:
-            return weight, None
-        return weight, torch.cat([part.bias for part in self.parts]).to(dtype)
-
-    def publish(self, dtype: torch.dtype) -> None:
-        """Make the compute copy; that of frozen weights is still good."""
-        if self.learns or self.view is None or self.dtype != dtype:
-            with torch.no_grad():
-                weight, bias = self.joined(dtype)
-            self.view, self.dtype = (packed(weight) or weight, bias), dtype
-
-    def current(self, dtype: torch.dtype) -> tuple[Tensor | Strips | Packed, Tensor | None]:
-        """The compute copy, made anew where it is trained, or where gradients pass through and it is packed: packed
-        weights have no backward."""
-        if self.view is None or self.dtype != dtype:
-            return self.joined(dtype)
-        if torch.is_grad_enabled() and (self.learns or not isinstance(self.view[0], Tensor)):
-            return self.joined(dtype)
-        return self.view
-
-    def __call__(self, x: Tensor) -> Tensor:
-        weight, bias = self.current(x.dtype)
-        out = F.linear(x, weight, bias) if isinstance(weight, Tensor) else weight(x, bias)
-        if all(part.adapter is None for part in self.parts):
-            return out
-        return out + torch.cat([part.change(x) for part in self.parts], dim=-1)
 
 
 class MLP(nn.Module):
@@ -156,7 +190,7 @@ class MLP(nn.Module):
         self.gate_proj = Linear(hidden_size, intermediate_size)
         self.up_proj = Linear(hidden_size, intermediate_size)
         self.down_proj = Linear(intermediate_size, hidden_size)
-        self.gate_up = FusedLinears(self.gate_proj, self.up_proj)
+        self.gate_up = Projection(self.gate_proj, self.up_proj)
 
     def forward(self, x: Tensor) -> Tensor:
         gate_up = self.gate_up(x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from farthing.models.decoder import Decoder
-from farthing.models.layers import FusedLinears, Linear
+from farthing.models.layers import Linear, Projection
 from farthing.models.packed import StripsLinear, suits_strips
 
 
@@ -44,7 +44,7 @@ def _replace_fused(
     module: nn.Module, make: Callable[[Tensor, Tensor | None], nn.Module], dtype: torch.dtype
 ) -> None:
     for name, fused in list(vars(module).items()):
-        if not isinstance(fused, FusedLinears):
+        if not isinstance(fused, Projection):
             continue
         setattr(module, name, make(*fused.joined(dtype)))
         for part in fused.parts:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from farthing.models import fused
 from farthing.models.attention import Attention
-from farthing.models.layers import MLP, FusedLinears, Linear
+from farthing.models.layers import MLP, Linear, Projection
 from farthing.models.packed import STRIP, Product, Strips, StripsLinear
 from farthing.models.rope import rotary_tables
 from farthing.models.whole import Int8Linear, Whole, WholeStrips
@@ -206,13 +206,12 @@ def _parts(block: Any, kind: type[Product | Whole], dtype: torch.dtype) -> _Part
 
 
 def _product(linear: object) -> Product | Whole | None:
-    if isinstance(linear, FusedLinears):
-        weight, bias = linear.view or (None, None)
-        adapted = any(part.adapter is not None for part in linear.parts)
-        return weight.product(bias) if isinstance(weight, Strips) and not adapted else None
-    if isinstance(linear, Linear):
-        is_plain = linear.adapter is None and linear.bias is None
-        return linear.packed.product(None) if is_plain and isinstance(linear.packed, Strips) else None
+    projection = linear.projection if isinstance(linear, Linear) else linear
+    if isinstance(projection, Projection):
+        copy = None if projection.is_adapted else projection.copy
+        if copy is None or not isinstance(copy.packed, Strips):
+            return None
+        return copy.packed.product(copy.bias)
     if isinstance(linear, StripsLinear):
         return linear.strips.product(linear.bias)
     return _whole(linear)

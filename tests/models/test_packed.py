@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from farthing.models.layers import FusedLinears, Linear
+from farthing.models.layers import Linear, Projection
 from farthing.models.packed import Packed, packed
 
 WEIGHT = torch.randn(96, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
@@ -36,21 +36,22 @@ def linear(seed: int) -> Linear:
 @needs_packing
 def test_a_published_copy_is_packed_and_follows_the_weights() -> None:
     first, second, lone = linear(1), linear(2), linear(1)
-    both = FusedLinears(first, second)
+    both = Projection(first, second)
     x = torch.randn(4, 64, generator=torch.Generator().manual_seed(3)).bfloat16()
     for factor in (1.0, 2.0):
         with torch.no_grad():
             for layer in (first, lone):
                 layer.weight.mul_(factor)
-                layer.publish(torch.bfloat16)
-            both.publish(torch.bfloat16)
-            assert lone.packed is not None and torch.equal(lone(x), first(x))
-            assert first.packed is None, "it is never multiplied by itself"
+            for projection in (both, lone.projection, first.projection):
+                projection.publish(torch.bfloat16)
+            assert lone.projection.copy is not None and lone.projection.copy.packed is not None
+            assert torch.equal(lone(x), first(x))
+            assert first.projection.copy is None, "it is never multiplied by itself"
             assert torch.equal(first(x), F.linear(x, first.weight.bfloat16()))
             assert torch.equal(both(x), torch.cat((first(x), F.linear(x, second.weight.bfloat16())), dim=-1))
         assert torch.equal(first(x).detach(), F.linear(x, first.weight.bfloat16())), "with gradients too"
-    lone.publish(torch.float32)
-    assert lone.packed is None, "weights that need no copy are not doubled"
+    lone.projection.publish(torch.float32)
+    assert lone.projection.copy is None, "weights that need no copy are not doubled"
 
 
 def test_what_cannot_be_packed_is_left_as_it_is() -> None:

@@ -243,19 +243,20 @@ def test_frozen_weights_are_cast_once(fresh_model: Callable[[], Decoder]) -> Non
     """Every publish makes copies of what learns; of what is frozen the first copy stays, in steps too."""
     model = adapt(fresh_model(), LoraConfig(r=2, target_modules=("q_proj",)))
     learner = LocalLearner(model, OptimSettings(lr=0.1), compute_dtype=torch.bfloat16)
-    layer = model.model.layers[0]
-    before = [layer.self_attn.o_proj.view, layer.mlp.gate_up.view[0], layer.self_attn.qkv.view[0]]
+    before = [projection.copy for projection in model.projections()]
+    assert any(copy is not None for copy in before)
     samples = [Sample([1, 2, 3, 4], 1, 0.3)]
     first = learner.logprobs(samples)
     for _ in range(2):
         learner.step(samples, objective)
-    after = [layer.self_attn.o_proj.view, layer.mlp.gate_up.view[0], layer.self_attn.qkv.view[0]]
+    after = [projection.copy for projection in model.projections()]
     assert all(one is other for one, other in zip(before, after, strict=True))
     assert learner.logprobs(samples) != first
     plain = LocalLearner(fresh_model(), OptimSettings(), compute_dtype=torch.bfloat16)
-    view = plain.model.model.layers[0].self_attn.o_proj.view
+    projection = plain.model.model.layers[0].self_attn.qkv
+    copy = projection.copy
     plain.step(samples, objective)
-    assert plain.model.model.layers[0].self_attn.o_proj.view is not view
+    assert projection.copy is not copy
 
 
 def test_what_an_adapter_does_not_hold_may_not_move() -> None:

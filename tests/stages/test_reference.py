@@ -64,11 +64,12 @@ def test_beside_an_adapter_it_holds_an_adapter(
 
 
 def tensors(model: Decoder) -> dict[str, torch.Tensor]:
-    """Parameters, and the compute copies of linear maps that are not joined."""
+    """Parameters, and the compute copies."""
+    copies = [projection.copy for projection in model.projections()]
     views = {
-        f"{name}.view": view
-        for name, m in model.named_modules()
-        if (view := getattr(m, "view", None)) is not None
+        f"copy {n}": copy.weight
+        for n, copy in enumerate(copies)
+        if copy is not None and copy.weight is not None
     }
     return dict(model.named_parameters()) | views
 

@@ -1,7 +1,7 @@
 // Attention of the rows of a micro-batch, forward and backward, in bfloat16 products of this machine's own width.
 //
 // Compiled once per machine by fused_rows.py. A row reads itself, causally, and all of the prompt it continues,
-// each to its exact length. All five products are one kernel: 8 rows of a left operand, whose pairs of channels are
+// each to its exact length. The backward pass computes the scores again: of a token they are more than all else. All five products are one kernel: 8 rows of a left operand, whose pairs of channels are
 // spread over a vector, times up to three vectors of a right operand in which pairs lie side by side.
 // Results are rounded to bfloat16 where the plain twin (short_rows.py) rounds; what several rows add to their prompt's
 // keys and values is summed in float32, in the order of the rows, whatever the number of threads.
@@ -140,9 +140,10 @@ inline __m512 exponential(__m512 x) {
 
 struct Scratch {
     std::vector<const Half*> key_rows, value_rows;
-    std::vector<int32_t> keys, values, queries, grads, weights, scores;
+    // `keys` and `values` with their pairs of channels in front, or of tokens.
+    std::vector<int32_t> keys_across, keys, values, queries, grads, weights, scores;
     std::vector<float> tile, grad_keys, grad_values;
-    std::vector<Half> grad_scores;
+    std::vector<Half> probabilities, grad_scores;
     std::vector<Half> nothing;
 };
 
@@ -184,25 +185,41 @@ void weigh(float* scores, int64_t room, int64_t count, Half* out) {
     }
 }
 
+// Room for the scores of 8 tokens, and the keys that `weights` reads.
+void prepare(const Row& own, const Shape& shape, Scratch& work) {
+    int64_t room = own.room();
+    work.keys_across.resize(shape.size / 2 * room), work.tile.resize(TILE * room);
+    work.probabilities.resize(TILE * room);
+    across(work.key_rows.data(), room, shape.size, work.keys_across.data(), room);
+}
+
+// What the 8 tokens from `t` on give each key they see, for the head whose queries begin at `place`.
+const Half* weights(const Row& own, const Shape& shape, const Half* q, int64_t place, int64_t t, float scale,
+                    Scratch& work) {
+    int64_t room = own.room(), seen = own.prefix + t + TILE;
+    __m512 scales = _mm512_set1_ps(scale);
+    float* tile = work.tile.data();
+    product((const int32_t*)(q + place), shape.heads * shape.size / 2, 1, work.keys_across.data(), room, shape.size / 2,
+            (seen + LANES - 1) / LANES,
+            [&](int m, int64_t s, __m512 sum) { _mm512_storeu_ps(tile + m * room + s, rounded(sum * scales)); });
+    weigh(tile, room, own.prefix + t + 1, work.probabilities.data());
+    return work.probabilities.data();
+}
+
 void read(const Row* rows, const Row& own, const Shape& shape, int64_t head, const Half* q, const Half* k,
-          const Half* v, Half* probabilities, Half* out, float scale, Scratch& work) {
+          const Half* v, Half* out, float scale, Scratch& work) {
     int64_t room = own.room(), size = shape.size, width = shape.heads * size;
     gather(rows, own, shape, head, k, v, work);
-    work.keys.resize(size / 2 * room), work.values.resize(room / 2 * size), work.tile.resize(TILE * room);
-    across(work.key_rows.data(), room, size, work.keys.data(), room);
+    prepare(own, shape, work);
+    work.values.resize(room / 2 * size);
     for (int64_t s = 0; s < room; s += 2)
         interleave(work.value_rows[s], work.value_rows[s + 1], size, work.values.data() + s / 2 * size);
-    __m512 scales = _mm512_set1_ps(scale);
     for (int64_t g = 0; g < shape.group(); g++) {
         int64_t h = head * shape.group() + g;
-        Half* p = probabilities + g * own.length * room;
-        for (int64_t t = 0; t < own.length; t += TILE, p += TILE * room) {
+        for (int64_t t = 0; t < own.length; t += TILE) {
             int64_t place = (own.start + t) * width + h * size, seen = own.prefix + t + TILE;
             int64_t vectors = (seen + LANES - 1) / LANES;
-            float* tile = work.tile.data();
-            product((const int32_t*)(q + place), width / 2, 1, work.keys.data(), room, size / 2, vectors,
-                    [&](int m, int64_t s, __m512 sum) { _mm512_storeu_ps(tile + m * room + s, rounded(sum * scales)); });
-            weigh(tile, room, own.prefix + t + 1, p);
+            const Half* p = weights(own, shape, q, place, t, scale, work);
             product((const int32_t*)p, room / 2, 1, work.values.data(), size, vectors * LANES / 2, size / LANES,
                     [&](int m, int64_t d, __m512 sum) { store_halves(out + place + m * width + d, sum); });
         }
@@ -239,10 +256,11 @@ void gather_back(const Row& own, const Shape& shape, const int32_t* left, const 
 
 // Gradients of a row's queries; those of what it reads, summed over its queries, are left in work.
 void read_back(const Row* rows, const Row& own, const Shape& shape, int64_t head, const Half* q, const Half* k,
-               const Half* v, const Half* probabilities, const Half* grad, Half* grad_q, float scale, Scratch& work) {
+               const Half* v, const Half* grad, Half* grad_q, float scale, Scratch& work) {
     int64_t room = own.room(), size = shape.size, width = shape.heads * size;
     gather(rows, own, shape, head, k, v, work);
-    work.keys.resize(room / 2 * size), work.values.resize(size / 2 * room), work.tile.resize(TILE * room);
+    prepare(own, shape, work);
+    work.keys.resize(room / 2 * size), work.values.resize(size / 2 * room);
     work.queries.resize(own.length / 2 * size), work.grads.resize(own.length / 2 * size);
     work.weights.resize(own.length / 2 * room), work.scores.resize(own.length / 2 * room);
     work.grad_scores.resize(TILE * room);
@@ -253,9 +271,9 @@ void read_back(const Row* rows, const Row& own, const Shape& shape, int64_t head
     __m512 scales = _mm512_set1_ps(scale);
     for (int64_t g = 0; g < shape.group(); g++) {
         int64_t h = head * shape.group() + g;
-        const Half* p = probabilities + g * own.length * room;
-        for (int64_t t = 0; t < own.length; t += TILE, p += TILE * room) {
+        for (int64_t t = 0; t < own.length; t += TILE) {
             int64_t place = (own.start + t) * width + h * size, seen = own.prefix + t + TILE;
+            const Half* p = weights(own, shape, q, place, t, scale, work);
             int64_t vectors = (seen + LANES - 1) / LANES, end = std::min((vectors + 1) * LANES, room);
             float* tile = work.tile.data();
             Half* scores = work.grad_scores.data();
@@ -287,41 +305,27 @@ std::vector<int64_t> places(const Row* rows, int64_t count, int64_t key_heads, E
     return found;
 }
 
-std::vector<int64_t> kept_places(const Row* rows, int64_t count, const Shape& shape) {
-    return places(rows, count, shape.key_heads,
-                  [&](const Row& row) { return shape.group() * row.length * row.room(); });
-}
-
 }  // namespace
 
 extern "C" {
 
-// How many probabilities the backward pass needs.
-int64_t kept_numbers(const Row* rows, int64_t count, int64_t heads, int64_t key_heads, int64_t size) {
-    return kept_places(rows, count, {heads, key_heads, size}).back();
-}
-
 void rows(const Row* rows, int64_t count, int64_t heads, int64_t key_heads, int64_t size, const Half* q, const Half* k,
-          const Half* v, Half* probabilities, Half* out, float scale, int threads) {
+          const Half* v, Half* out, float scale, int threads) {
     Shape shape{heads, key_heads, size};
-    std::vector<int64_t> kept = kept_places(rows, count, shape);
 #pragma omp parallel num_threads(threads)
     {
         Scratch work;
 #pragma omp for schedule(dynamic)
         for (int64_t job = 0; job < count * key_heads; job++) {
-            int64_t n = job / key_heads, head = job % key_heads;
-            Half* p = probabilities + kept[n] + head * ((kept[n + 1] - kept[n]) / key_heads);
-            read(rows, rows[n], shape, head, q, k, v, p, out, scale, work);
+            read(rows, rows[job / key_heads], shape, job % key_heads, q, k, v, out, scale, work);
         }
     }
 }
 
 void rows_back(const Row* rows, int64_t count, int64_t heads, int64_t key_heads, int64_t size, const Half* q,
-               const Half* k, const Half* v, const Half* probabilities, const Half* grad, Half* grad_q, Half* grad_k,
-               Half* grad_v, float scale, int threads) {
+               const Half* k, const Half* v, const Half* grad, Half* grad_q, Half* grad_k, Half* grad_v, float scale,
+               int threads) {
     Shape shape{heads, key_heads, size};
-    std::vector<int64_t> kept = kept_places(rows, count, shape);
     // What each row adds to its prompt: keys, then values.
     std::vector<int64_t> added = places(rows, count, key_heads, [&](const Row& row) { return 2 * row.prefix * size; });
     std::vector<float> additions(added.back());
@@ -329,8 +333,7 @@ void rows_back(const Row* rows, int64_t count, int64_t heads, int64_t key_heads,
     auto one = [&](int64_t job, Scratch& work) {
         int64_t n = job / key_heads, head = job % key_heads;
         const Row& own = rows[n];
-        const Half* p = probabilities + kept[n] + head * ((kept[n + 1] - kept[n]) / key_heads);
-        read_back(rows, own, shape, head, q, k, v, p, grad, grad_q, scale, work);
+        read_back(rows, own, shape, head, q, k, v, grad, grad_q, scale, work);
         float *keys = work.grad_keys.data(), *values = work.grad_values.data();
         int64_t shared = own.prefix * size;
         if (own.prefix) {

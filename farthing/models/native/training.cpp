@@ -25,41 +25,52 @@ inline void unnorm(const float* x, const float* grad, const float* gain, float s
     for (int64_t i = 0; i < size; i++) grad_x[i] = (grad[i] * gain[i] - x[i] * scale * share) * scale;
 }
 
+// x + change, written to `sum`.
+inline const float* added(const float* x, const bf16* change, float* sum, int64_t size) {
+#pragma omp simd
+    for (int64_t i = 0; i < size; i++) sum[i] = x[i] + wide(change[i]);
+    return sum;
+}
+
 }  // namespace
 
 extern "C" {
 
+// The norm of x, or of x + change, and what it is the norm of where `total` asks for that.
 void norm(const float* x, const bf16* change, const float* gain, float* total, bf16* out, float* scales, int64_t rows,
           int64_t size, float eps, int threads) {
-#pragma omp parallel for num_threads(threads)
-    for (int64_t n = 0; n < rows; n++) {
-        const float* x_n = x + n * size;
-        if (change) {
-            float* total_n = total + n * size;
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> sum(size);
+#pragma omp for
+        for (int64_t n = 0; n < rows; n++) {
+            const float* row = x + n * size;
+            if (change) row = added(row, change + n * size, total ? total + n * size : sum.data(), size);
+            float scale = inverse_length(row, size, eps);
+            if (scales) scales[n] = scale;
 #pragma omp simd
-            for (int64_t i = 0; i < size; i++) total_n[i] = x_n[i] + wide(change[n * size + i]);
-            x_n = total_n;
+            for (int64_t i = 0; i < size; i++) out[n * size + i] = narrow(row[i] * scale * gain[i]);
         }
-        float scale = scales[n] = inverse_length(x_n, size, eps);
-#pragma omp simd
-        for (int64_t i = 0; i < size; i++) out[n * size + i] = narrow(x_n[i] * scale * gain[i]);
     }
 }
 
-void norm_back(const float* x, const float* gain, const float* scales, const bf16* grad, const float* grad_total,
-               float* grad_x, bf16* grad_change, float* grad_gain, int64_t rows, int64_t size, int threads) {
+void norm_back(const float* x, const bf16* change, const float* gain, const float* scales, const bf16* grad,
+               const float* grad_total, float* grad_x, bf16* grad_change, float* grad_gain, int64_t rows, int64_t size,
+               int threads) {
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> dy(size);
+        std::vector<float> dy(size), sum(size);
 #pragma omp for
         for (int64_t block = 0; block < (rows + BLOCK - 1) / BLOCK; block++) {
             float* gains = grad_gain + block * size;
             std::fill(gains, gains + size, 0.0f);
             for (int64_t n = block * BLOCK; n < std::min(rows, (block + 1) * BLOCK); n++) {
+                const float* row = x + n * size;
+                if (change) row = added(row, change + n * size, sum.data(), size);
                 float* dx = grad_x + n * size;
 #pragma omp simd
                 for (int64_t i = 0; i < size; i++) dy[i] = wide(grad[n * size + i]);
-                unnorm(x + n * size, dy.data(), gain, scales[n], dx, gains, size);
+                unnorm(row, dy.data(), gain, scales[n], dx, gains, size);
                 if (grad_total) {
 #pragma omp simd
                     for (int64_t i = 0; i < size; i++) dx[i] += grad_total[n * size + i];

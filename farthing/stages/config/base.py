@@ -81,7 +81,7 @@ class OptimizerConfig(StageConfig):
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
     betas: Betas = Field((0.9, 0.95), description="AdamW's two decay rates.")
     clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm.")
-    microbatch_tokens: int = Field(1536, ge=1, description="Tokens that one forward and backward pass holds.")
+    microbatch_tokens: int = Field(1280, ge=1, description="Tokens that one forward and backward pass holds.")
     bias_update_speed: float = Field(0.0, ge=0, le=1, description=SPEED)
     dtype: Dtype = Field("auto", description=_DTYPE)
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
