@@ -13,7 +13,8 @@ NO_TOKEN = -1
 
 
 class Columns:
-    """One entry per slot: what decoding needs to know of a sequence."""
+    """One entry per slot: what decoding needs to know of a sequence. `holder`: the slot in which its first `shared`
+    tokens are, a multiple of 16; its own, and 0, where it has them all itself."""
 
     def __init__(self, num_slots: int, capacity: int, num_stops: int) -> None:
         self.length = np.zeros(num_slots, np.int64)
@@ -27,7 +28,7 @@ class Columns:
         self.top_k = np.zeros(num_slots, np.int64)
         self.top_p = np.ones(num_slots)
         self.asks = np.zeros(num_slots, bool)
-        self.group = np.zeros(num_slots, np.int64)
+        self.holder = np.arange(num_slots)
         self.shared = np.zeros(num_slots, np.int64)
         self.stops = np.full((num_slots, num_stops), NO_TOKEN, np.int64)
         self.tokens = np.zeros((num_slots, capacity), np.int64)
@@ -55,6 +56,9 @@ class Columns:
         """Slot targets[i] takes over what slot sources[i] says."""
         for column in vars(self).values():
             column[targets] = column[sources]
+        place_of = np.arange(len(self.holder))
+        place_of[sources] = targets
+        self.holder = place_of[self.holder]
 
     def ended(
         self, slots: Many[int] | np.ndarray, automaton: Automaton | None

@@ -250,3 +250,4 @@ class Engine:
     def check_integrity(self) -> None:
         """The books of blocks and slots agree; raises EngineError otherwise."""
         self.scheduler.check_integrity()
+        self.seats.check_integrity()

@@ -16,8 +16,8 @@ from farthing.models.step import Alike, Rows
 
 @dataclass(frozen=True)
 class Rest:
-    """Tokens from `start` on of sequences that spell the same text: computed in the first of `homes`, their slots, and
-    copied to the others."""
+    """Tokens from `start` on of sequences that spell the same text: computed in the first of `homes`, their slots, for
+    all of them."""
 
     tokens: list[int]
     start: int
@@ -53,7 +53,7 @@ def rows_with(columns: Columns, num_decoding: int, rests: Many[Rest], slots: Slo
         np.concatenate([c.length[:n], lengths]),
         places,
         n + len(rests),
-        Alike.of(c.group[places], c.shared[places]),
+        Alike.of(c.holder[places], c.shared[places]),
         slots.keys,
         slots.values,
     )

@@ -70,7 +70,9 @@ class Runner:
         for chunk in chunks:
             texts.setdefault(tuple(chunk.sequence.token_ids[:end]), []).append(chunk)
         homes = [[self.seats.slot_of[chunk.sequence] for chunk in same] for same in texts.values()]
-        attend = PrefillAttend(self.slots, homes, start, end - start)
+        places = [home[0] for home in homes]
+        self.seats.own(places)
+        attend = PrefillAttend(self.slots, places, start, end - start)
         ids = torch.tensor([text[start:] for text in texts], dtype=torch.int64)
         positions = torch.arange(start, end).unsqueeze(0)
         states = self.model.hidden(ids, positions, attend)
@@ -79,10 +81,8 @@ class Runner:
                 if chunk.sequence.request.params.reads_prompt:
                     read_prompt(self.model, states[row], chunk)
         hidden = states[:, -1]
-        for slots in homes:
-            self.columns.length[slots] = end
-            if len(slots) > 1:
-                self.seats.share(slots, end)
+        for home in homes:
+            self.seats.spread(home, end)
         rows = [row for row, same in enumerate(texts.values()) for chunk in same if chunk.is_last]
         ready = [chunk.sequence for same in texts.values() for chunk in same if chunk.is_last]
         if ready:
@@ -94,10 +94,12 @@ class Runner:
         """One token for every decoding row, and the first for prompts whose `rests` are computed beside them and which
         decode from now on; returns the slots of all."""
         c, slots, rows = self.columns, np.arange(self.seats.num_decoding), slice(self.seats.num_decoding)
+        step = self._step
+        if step is None:
+            self.seats.own(slots)
         if not self.slots.are_read_exactly:
             self.seats.reorder(*ordering(c.length[rows] + 1))
         self.seats.lengthen(int(c.length[rows].max(initial=0)) + 1)
-        step = self._step
         if step is not None and rests:
             return self._decode_with(step, rests_of(rests, self.seats.slot_of))
         if step is not None and not c.asks[rows].any() and self._filters(rows).is_plain:
@@ -116,7 +118,7 @@ class Runner:
         logits = step.logits(rows_with(self.columns, num_decoding, rests, self.slots))
         self.columns.length[:num_decoding] += 1
         for rest in rests:
-            self.seats.spread(rest.homes, rest.start, rest.end)
+            self.seats.spread(rest.homes, rest.end)
         drawing = [*range(num_decoding)]
         for row, rest in enumerate(rests, num_decoding):
             drawing += [row] * len(rest.homes)
@@ -128,7 +130,7 @@ class Runner:
     def _rows(self) -> Rows:
         """What decodes, as the compiled step reads it."""
         c, n = self.columns, self.seats.num_decoding
-        alike = Alike.of(c.group[:n], c.shared[:n])
+        alike = Alike.of(c.holder[:n], c.shared[:n])
         return Rows(c.last[:n], c.length[:n], np.arange(n), n, alike, self.slots.keys, self.slots.values)
 
     def _logits(self) -> torch.Tensor:

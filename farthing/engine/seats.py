@@ -14,6 +14,7 @@ from farthing.engine.automaton import Automaton
 from farthing.engine.columns import NO_TOKEN, Columns
 from farthing.engine.sequence import Sequence
 from farthing.engine.slots import ROW_QUANTUM, Slots, padded_rows
+from farthing.errors import EngineError
 
 
 class Seats:
@@ -25,7 +26,6 @@ class Seats:
         self.seated: list[Sequence | None] = []
         self.slot_of: dict[Sequence, int] = {}
         self.num_decoding = 0
-        self._groups = 0
 
     def expect(self, count: int, num_tokens: int) -> None:
         """So many sequences come and get no longer than `num_tokens`: room for them at once, if the system grants it,
@@ -43,7 +43,7 @@ class Seats:
         self.slots.reserve(padded_rows(count) + ROW_QUANTUM, num_tokens, held)
 
     def seat(self, sequence: Sequence) -> None:
-        """Give a sequence a slot and copy the prefix it shares from its donor."""
+        """Give a sequence a slot, and the prefix it shares with its donor."""
         params = sequence.request.params
         slot = self._free_slot()
         self._reserve(len(self.seated), sequence.num_known + 1)
@@ -61,35 +61,46 @@ class Seats:
         c.asks[slot] = sequence.request.constraint is not None or params.top_logprobs > 0
         c.stops[slot] = NO_TOKEN
         c.stops[slot, : len(params.stop_token_ids)] = params.stop_token_ids
-        self.share([slot], 0)
+        c.holder[slot], c.shared[slot] = slot, 0
         if sequence.donor is not None and sequence.num_computed:
-            donor = self.slot_of[sequence.donor]
-            self.slots.copy(donor, slot, 0, sequence.num_computed)
-            self._join(donor, slot, sequence.num_computed)
+            self._borrow(self.slot_of[sequence.donor], slot, sequence.num_computed)
         sequence.donor = None
 
-    def share(self, slots: list[int], num_tokens: int) -> None:
-        """These slots hold the same first `num_tokens` tokens from now on, as far as whole quanta go."""
-        self._groups += 1
-        self.columns.group[slots] = self._groups
-        self.columns.shared[slots] = num_tokens // ROW_QUANTUM * ROW_QUANTUM
-
-    def _join(self, donor: int, slot: int, num_tokens: int) -> None:
-        """A slot that holds the donor's first `num_tokens` belongs to its group, unless that has more in common."""
-        c, whole = self.columns, num_tokens // ROW_QUANTUM * ROW_QUANTUM
-        if not c.shared[donor]:  # alone until now
-            self.share([donor, slot], num_tokens)
-        elif whole >= c.shared[donor]:
-            c.group[slot], c.shared[slot] = c.group[donor], c.shared[donor]
-
-    def spread(self, homes: list[int], start: int, end: int) -> None:
-        """Tokens [start, end) were computed in the first of these slots; all of them spell the same text."""
+    def spread(self, homes: list[int], num_tokens: int) -> None:
+        """The first of these slots holds so many tokens of a text that all of them spell: now all do."""
         first, *others = homes
         for slot in others:
-            self.slots.copy(first, slot, start, end)
-        self.columns.length[homes] = end
-        if others:
-            self.share(homes, end)
+            self._borrow(first, slot, num_tokens)
+        self.columns.length[homes] = num_tokens
+
+    def _borrow(self, lender: int, slot: int, num_tokens: int) -> None:
+        """`slot` has the lender's first `num_tokens` too: whole quanta are read where they are, the rest is copied."""
+        c = self.columns
+        self._hand_over(slot)
+        holder, shared = int(c.holder[lender]), num_tokens // ROW_QUANTUM * ROW_QUANTUM
+        if holder != lender:
+            shared = min(shared, int(c.shared[lender]))
+        edge = min(max(shared, int(c.shared[lender])), num_tokens)
+        self.slots.copy(holder, slot, shared, edge)
+        self.slots.copy(lender, slot, edge, num_tokens)
+        c.holder[slot], c.shared[slot] = holder if shared else slot, shared
+
+    def _hand_over(self, slot: int) -> None:
+        """Who reads a beginning in this slot has it elsewhere from now on: in the slot of the one that reads most."""
+        c = self.columns
+        heirs = np.flatnonzero(c.holder == slot)
+        heirs = heirs[heirs != slot]
+        if len(heirs):
+            heir = int(heirs[c.shared[heirs].argmax()])
+            self.slots.copy(slot, heir, 0, int(c.shared[heir]))
+            c.holder[heirs], c.shared[heir] = heir, 0
+
+    def own(self, slots: Many[int] | np.ndarray) -> None:
+        """These slots hold all that they have themselves, for who does not ask where it is."""
+        c, slots = self.columns, np.asarray(slots, np.int64)
+        for slot in slots[c.holder[slots] != slots].tolist():
+            self.slots.copy(int(c.holder[slot]), slot, 0, int(c.shared[slot]))
+            c.holder[slot], c.shared[slot] = slot, 0
 
     def _free_slot(self) -> int:
         for slot in range(self.num_decoding, len(self.seated)):
@@ -108,6 +119,8 @@ class Seats:
         sequence.sampling_logprobs += self.columns.sampling_logprobs[slot, :count].tolist()
         self.columns.count[slot] = 0
         last = self.num_decoding - 1
+        if not keep_slot:
+            self._hand_over(slot)
         if slot <= last:
             self.num_decoding = last
             self._exchange(slot, last, keep_slot)
@@ -116,7 +129,9 @@ class Seats:
 
     def release(self, sequence: Sequence) -> None:
         """Free a slot that is not decoding."""
-        self.seated[self.slot_of.pop(sequence)] = None
+        slot = self.slot_of.pop(sequence)
+        self._hand_over(slot)
+        self.seated[slot], self.columns.holder[slot], self.columns.shared[slot] = None, slot, 0
         if not self.slot_of:
             self.slots.clear()
 
@@ -125,12 +140,12 @@ class Seats:
         are kept."""
         if slot == other:
             return
-        lengths = self.columns.length
+        both, c = [slot, other], self.columns
         if is_kept:
-            self.slots.exchange(slot, other, int(max(lengths[slot], lengths[other])))
+            self.slots.exchange(slot, other, int(c.shared[both].min()), int(c.length[both].max()))
         else:
-            self.slots.copy(other, slot, 0, int(lengths[other]))
-        self.columns.permute([slot, other], [other, slot])
+            self.slots.copy(other, slot, int(c.shared[other]), int(c.length[other]))
+        c.permute(both, both[::-1])
         self._sit({other: self.seated[slot], slot: self.seated[other]})
 
     def reorder(self, sources: list[int], targets: list[int]) -> None:
@@ -163,3 +178,12 @@ class Seats:
         # Whoever comes next has to ask for room again, so no empty place may be beyond what there is.
         del self.seated[taken:]
         self._reserve(taken, num_tokens)
+
+    def check_integrity(self) -> None:
+        """Whoever reads a beginning elsewhere reads it where somebody sits who has that much himself; raises
+        EngineError otherwise."""
+        c = self.columns
+        for slot, holder in enumerate(c.holder[: len(self.seated)].tolist()):
+            has = self.seated[holder] is not None and c.holder[holder] == holder
+            if holder != slot and not (has and 0 < c.shared[slot] <= min(c.length[[slot, holder]])):
+                raise EngineError(f"slot {slot} reads {c.shared[slot]} tokens of slot {holder}")

@@ -107,12 +107,13 @@ class Slots:
         for store in (self.keys, self.values):
             store[:, targets, :, :num_tokens] = store[:, sources, :, :num_tokens]
 
-    def exchange(self, one: int, other: int, num_tokens: int) -> None:
-        """Two slots take over what the other held; slices are copied faster than lists of slots are gathered."""
+    def exchange(self, one: int, other: int, start: int, end: int) -> None:
+        """Two slots take over what the other held of tokens [start, end); slices are copied faster than lists of slots
+        are gathered."""
         for store in (self.keys, self.values):
-            held = store[:, one, :, :num_tokens].clone()
-            store[:, one, :, :num_tokens] = store[:, other, :, :num_tokens]
-            store[:, other, :, :num_tokens] = held
+            held = store[:, one, :, start:end].clone()
+            store[:, one, :, start:end] = store[:, other, :, start:end]
+            store[:, other, :, start:end] = held
 
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Tokens [start, end) of two slots are the same: their keys and values are computed once and copied."""
@@ -208,24 +209,21 @@ def _read(span: Span, queries: Tensor, store_k: Tensor, store_v: Tensor, scale: 
 
 
 class PrefillAttend:
-    """Several new tokens per row. Row i continues at token `start` the sequence of every slot in `homes[i]` (more than
-    one where several requests spell the same text): computed once, written to all of them."""
+    """Several new tokens per row. Row i continues at token `start` the sequence of slot `places[i]`, which has all
+    tokens before it itself."""
 
-    def __init__(self, slots: Slots, homes: list[list[int]], start: int, length: int) -> None:
-        self.slots, self.start, self.end = slots, start, start + length
-        self.first = [home[0] for home in homes]
-        self.targets = [slot for home in homes for slot in home]
-        self.sources = [row for row, home in enumerate(homes) for _ in home]
+    def __init__(self, slots: Slots, places: list[int], start: int, length: int) -> None:
+        self.slots, self.places, self.start, self.end = slots, places, start, start + length
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         store_k, store_v = self.slots.of(layer, values.shape[-1])
         keys, values = keys.transpose(1, 2), values.transpose(1, 2)
-        store_k[self.targets, :, self.start : self.end] = keys[self.sources].to(store_k.dtype)
-        store_v[self.targets, :, self.start : self.end] = values[self.sources].to(store_v.dtype)
+        store_k[self.places, :, self.start : self.end] = keys.to(store_k.dtype)
+        store_v[self.places, :, self.start : self.end] = values.to(store_v.dtype)
         mask = None
         if self.start:
-            keys = store_k[self.first, :, : self.end]
-            values = store_v[self.first, :, : self.end]
+            keys = store_k[self.places, :, : self.end]
+            values = store_v[self.places, :, : self.end]
             mask = torch.ones(self.end - self.start, self.end, dtype=torch.bool).tril_(self.start)
         out = F.scaled_dot_product_attention(
             queries.transpose(1, 2),

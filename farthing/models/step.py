@@ -61,22 +61,18 @@ class _Batch(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Alike:
-    """Which rows have the same beginning in their places, so that it need be read from memory only once. int64 [B]
-    each: `order`, rows of a group one after the other; `donors`, the row whose keys and values are read in place of row
-    n's own; `shared`, how many of them, a multiple of 16."""
+    """Which rows have the same beginning, so that it need be in memory, and be read from it, only once. int64 [B] each:
+    `order`, rows of a group one after the other; `donors`, the place whose keys and values are read in place of row n's
+    own; `shared`, how many of them, a multiple of 16."""
 
     order: np.ndarray
     donors: np.ndarray
     shared: np.ndarray
 
     @classmethod
-    def of(cls, groups: np.ndarray, shared: np.ndarray) -> Alike:
-        """From the group of each row, int64 [B], all of which agree about `shared` tokens with everyone in it."""
-        order = np.argsort(groups, kind="stable")
-        is_first = np.diff(groups[order], prepend=-1) != 0
-        donors = np.empty_like(order)
-        donors[order] = order[is_first][is_first.cumsum() - 1]
-        return cls(order, donors, shared)
+    def of(cls, donors: np.ndarray, shared: np.ndarray) -> Alike:
+        """Rows that read one place are a group."""
+        return cls(np.argsort(donors, kind="stable"), donors, shared)
 
 
 @dataclass(frozen=True)
@@ -156,8 +152,7 @@ class Step:
             places = torch.arange(room)
             self._cos, self._sin = rotary_tables(self._inv_freq, places, torch.bfloat16, self._table_factor)
         alike, logits_BV = rows.alike, torch.empty(rows.drawing, self._model.vocabulary)
-        donors = rows.places[alike.donors]
-        columns = (rows.tokens, rows.lengths, rows.places, alike.order, donors, alike.shared)
+        columns = (rows.tokens, rows.lengths, rows.places, alike.order, alike.donors, alike.shared)
         tensors = (self._cos, self._sin, rows.keys, rows.values)
         batch = _Batch(
             *(column.ctypes.data for column in columns),
