@@ -21,6 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = {"on_one_core", "start_server", "server", "visit"}
 
 
+def pytest_collection() -> None:
+    """Nothing is garbage yet, and the garbage collector would look for some again and again."""
+    gc.disable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take longest begin first, so that in the end no worker waits long for another."""
     long = {item.path for item in items if PROCESSES.intersection(getattr(item, "fixturenames", ()))}
@@ -28,9 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: the garbage collector need not look through all of torch again and again."""
-    gc.collect()
+    """What was imported stays: it is not looked through again."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

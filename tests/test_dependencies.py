@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,7 @@ def declared(*extras: str) -> set[str]:
     return {distribution(line) for line in lines}
 
 
+@cache
 def third_party_imports(folder: Path = PACKAGE) -> dict[str, list[str]]:
     """Top-level name of each foreign library -> the modules that import it."""
     found: dict[str, list[str]] = {}

@@ -136,7 +136,7 @@ def test_the_memory_of_a_model_that_leaves_is_given_back(tmp_path: Path, start_s
 def test_an_only_model_stays(model_directory: Path, start_server: Any) -> None:
     server = start_server([("one", model_directory)], wait=False)
     assert server.get("/api/models").json()["keep_alive_seconds"] is None
-    server.end()
+    server.process.kill()
 
 
 def test_a_model_whose_files_have_gone_fails_its_request_and_nothing_else(pair: Any) -> None:
@@ -203,7 +203,7 @@ def test_ps_needs_the_key_of_a_server_that_has_one(
     assert run_command_line(["ps", "--url", server.url]) == 2
     assert "--api-key-file" in capsys.readouterr().err
     assert run_command_line(["ps", "--url", server.url, "--api-key-file", str(keys)]) == 0
-    server.end()
+    server.process.kill()
 
 
 @pytest.mark.parametrize("command", [["ps"], ["stop", "one"]])

@@ -122,7 +122,7 @@ def test_no_more_than_there_may_be(start_server: Callable[..., Any], model_direc
     keep(small, text="one")
     refused = small.post("/api/documents", {"title": "x", "text": "two"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "too_many_documents")
-    small.end()
+    small.process.kill()
 
 
 ODD = st.one_of(
@@ -233,7 +233,7 @@ def test_every_acknowledged_document_survives_sigkill(
     again = start_server([("tiny", model_directory)], conversations=str(file), wait=False)
     assert [one["id"] for one in again.get("/api/documents").json()["documents"]] == kept[::-1]
     assert again.get(f"/api/documents/{kept[3]}").json()["text"] == f"{LEASE} 3"
-    again.end()
+    again.process.kill()
 
 
 def passages_for(
