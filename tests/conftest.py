@@ -6,8 +6,9 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -36,6 +37,18 @@ def pytest_collection_finish() -> None:
     """What was imported stays: it is not looked through again."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    """What a run or the doctor fixes for its process holds for no other file: with two threads in each of two workers
+    on two cores everything takes several times as long."""
+    torch: Any = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else int(os.environ.get("OMP_NUM_THREADS") or 0)
+    yield
+    torch = sys.modules.get("torch")
+    if torch and before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
