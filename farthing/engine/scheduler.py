@@ -144,17 +144,21 @@ class Scheduler:
         return (sequence.num_known - 1) // self.pool.block_size * self.pool.block_size
 
     def chunks(self, leave_rests: bool) -> list[Chunk]:
-        """What to prefill in this step, within the token budget, oldest first; with or without the last blocks."""
-        chunks, budget = [], self.prefill_tokens
+        """What to prefill in this step, within the token budget, oldest first; with or without the last blocks. Equal
+        texts are computed once and counted once."""
+        chunks, budget, ends = [], self.prefill_tokens, dict[tuple[int, ...], int]()
         for sequence in self.prefilling:
-            if budget <= 0:
+            is_alone = sequence.request.params.embed
+            most = EMBED_CHUNK if is_alone else budget
+            text = (is_alone and sequence.arrival, sequence.num_computed, *sequence.token_ids)
+            if text not in ends and budget <= 0:
                 break
-            most = EMBED_CHUNK if sequence.request.params.embed else budget
-            end = self._whole_blocks(sequence) if leave_rests else sequence.num_known
-            end = min(end, sequence.num_computed + most)
-            if end > sequence.num_computed:
-                chunks.append(Chunk(sequence, sequence.num_computed, end))
-                budget -= end - sequence.num_computed
+            if text not in ends:
+                end = self._whole_blocks(sequence) if leave_rests else sequence.num_known
+                ends[text] = min(end, sequence.num_computed + most)
+                budget -= max(ends[text] - sequence.num_computed, 0)
+            if ends[text] > sequence.num_computed:
+                chunks.append(Chunk(sequence, sequence.num_computed, ends[text]))
         return chunks
 
     def prefilled(self, chunk: Chunk) -> None:

@@ -113,7 +113,10 @@ class Machine:
         chunks = self.scheduler.chunks(self.load.leaves_rests)
         if self.load.leaves_rests:
             assert not any(chunk.is_last for chunk in chunks), "a last block goes into a step"
-        assert sum(chunk.end - chunk.start for chunk in chunks) <= self.load.prefill_tokens
+        read = {(chunk.start, chunk.end, *chunk.sequence.token_ids) for chunk in chunks}
+        assert sum(end - start for start, end, *_ in read) <= self.load.prefill_tokens
+        ends = {(chunk.start, *chunk.sequence.token_ids): chunk.end for chunk in chunks}
+        assert len(ends) == len(read), "equal texts go on together"
         assert all(chunk.end > chunk.start for chunk in chunks)
         assert [c.sequence.arrival for c in chunks] == sorted(c.sequence.arrival for c in chunks)
         for chunk in chunks:
