@@ -74,7 +74,9 @@ class LocalLearner:
         flat = FlatRows(rows, share=not self.mtp_loss_weight)
         kept = None if self.mtp_loss_weight else flat.predictors
         hidden = self.model.hidden(flat.token_ids, flat.positions, flat, kept)
-        hidden_MC = hidden[0] if kept is not None else hidden[0].index_select(0, flat.predictors)
+        hidden_MC = (
+            hidden.squeeze(0) if kept is not None else hidden.squeeze(0).index_select(0, flat.predictors)
+        )
         tokens, weights_M = self._read(rows, flat, hidden_MC, self.entropy)
         result = objective(tokens)
         loss = (weights_M * result.loss).sum()

@@ -56,7 +56,7 @@ class FlatRows:
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Causal attention within each row, prompts included; the padding behind the last row reads nothing."""
-        flat = queries[0], keys[0], values[0]
+        flat = queries.squeeze(0), keys.squeeze(0), values.squeeze(0)
         if pays(*flat, self.longest):
             return attend_rows(*flat, self.rows, scale).unsqueeze(0)
         out = []
