@@ -209,3 +209,14 @@ def test_integrity_checks_look_at_waiting_sequences_too() -> None:
     sequence.table = scheduler.pool.acquire([], 1, sequence)
     with pytest.raises(EngineError):
         scheduler.check_integrity()
+
+
+def test_equal_prompts_count_once_and_are_not_cut_apart() -> None:
+    scheduler = Scheduler(BlockPool(64, 16), 8, 64, keep_cold=False)
+    prompts = [tuple(range(40))] * 4 + [tuple(range(1, 41))] * 3 + [(5,) * 20]
+    for arrival, prompt in enumerate(prompts):
+        scheduler.add(Sequence(Request(prompt, SamplingParams(max_new_tokens=2), str(arrival)), arrival))
+    while scheduler.admit_one():
+        pass
+    ends = [chunk.end for chunk in scheduler.chunks(leave_rests=False)]
+    assert ends == [40, 40, 40, 40, 24, 24, 24], "40 tokens for four, 24 are left for three more"
