@@ -149,13 +149,12 @@ class Scheduler:
         chunks, budget, ends = [], self.prefill_tokens, dict[tuple[int, ...], int]()
         for sequence in self.prefilling:
             is_alone = sequence.request.params.embed
-            most = EMBED_CHUNK if is_alone else budget
             text = (is_alone and sequence.arrival, sequence.num_computed, *sequence.token_ids)
-            if text not in ends and budget <= 0:
-                break
             if text not in ends:
+                if budget <= 0:
+                    break
                 end = self._whole_blocks(sequence) if leave_rests else sequence.num_known
-                ends[text] = min(end, sequence.num_computed + most)
+                ends[text] = min(end, sequence.num_computed + (EMBED_CHUNK if is_alone else budget))
                 budget -= max(ends[text] - sequence.num_computed, 0)
             if ends[text] > sequence.num_computed:
                 chunks.append(Chunk(sequence, sequence.num_computed, ends[text]))

@@ -36,11 +36,14 @@ class Seats:
 
     def _reserve(self, count: int, num_tokens: int) -> None:
         """Room for `count` sequences and the padding of a batch."""
+        num_slots = padded_rows(count) + ROW_QUANTUM
+        if self.slots.has_room(num_slots, num_tokens):
+            return
         held = [
             int(length) if sequence else 0
             for sequence, length in zip(self.seated, self.columns.length, strict=False)
         ]
-        self.slots.reserve(padded_rows(count) + ROW_QUANTUM, num_tokens, held)
+        self.slots.reserve(num_slots, num_tokens, held)
 
     def seat(self, sequence: Sequence) -> None:
         """Give a sequence a slot, and the prefix it shares with its donor."""

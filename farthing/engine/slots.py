@@ -55,6 +55,10 @@ class Slots:
         """How long a sequence may become before room is made."""
         return self.keys.shape[3]
 
+    def has_room(self, num_slots: int, num_tokens: int) -> bool:
+        """Whether so many sequences of so many tokens fit what there is."""
+        return num_slots <= self.num_slots and num_tokens <= self.num_tokens
+
     @property
     def are_read_exactly(self) -> bool:
         """Whether a row's keys are read up to its own length, wherever it sits: then rows need no order. Latents, which
@@ -81,9 +85,9 @@ class Slots:
         their keys are one contiguous block that is read in place; with room to spare they would be copied first. Where
         keys are read exactly it grows by half, so that contents are seldom moved.
         """
-        slots, tokens = self.keys.shape[1], self.keys.shape[3]
-        if num_slots <= slots and num_tokens <= tokens:
+        if self.has_room(num_slots, num_tokens):
             return
+        slots, tokens = self.num_slots, self.num_tokens
         if num_tokens > tokens and self.are_read_exactly:
             num_tokens = max(num_tokens, tokens * 3 // 2)
         num_tokens = max(-(-num_tokens // KEY_BUCKET) * KEY_BUCKET, tokens)

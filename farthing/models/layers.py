@@ -82,6 +82,7 @@ class Projection:
 
     @property
     def is_adapted(self) -> bool:
+        """Whether any of them has an adapter."""
         return any(part.adapter is not None for part in self.parts)
 
     def joined(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,10 @@ from torch import Tensor
 from farthing.data.sample import Sample
 from farthing.learner.rows import FlatRows
 from farthing.models import fused_rows, fused_training
-from farthing.models.config import ModelConfig
 from farthing.models.decoder import Decoder, initialise, twin
 from farthing.models.layers import Linear, Projection
 from farthing.models.projected import projected, remade
+from tests.models.shapes import DENSE
 
 BF16 = torch.bfloat16
 
@@ -98,17 +100,7 @@ def test_what_can_be_remade_is_not_kept() -> None:
     assert all(torch.equal(one, other) for one, other in zip(*alike, strict=True))
 
 
-CONFIG = ModelConfig(
-    vocab_size=64,
-    hidden_size=64,
-    intermediate_size=160,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=32,
-    qk_norm=True,
-    tie_word_embeddings=True,
-)
+CONFIG = replace(DENSE, vocab_size=64, head_dim=32)
 
 
 @pytest.mark.skipif(
@@ -139,10 +131,26 @@ def test_what_a_layer_keeps_of_a_token() -> None:
 
     added = (bytes_of(3) - bytes_of(2)) / flat.layout.size
     weights = 2 * sum(p.numel() for p in model.model.layers[2].parameters() if p.ndim == 2) / flat.layout.size
-    heads, keys = 4 * 32, 2 * 32
-    scales = 4 * (2 + 4 + 2)
-    expected = 4 * 64 + 2 * 64 + 2 * 2 * (heads + 2 * keys) + 2 * heads + 2 * 2 * 160 + scales
+    hidden, heads, keys = CONFIG.hidden_size, CONFIG.num_attention_heads, CONFIG.num_key_value_heads
+    scales = 4 * (2 + heads + keys)
+    turned = 2 * 2 * (heads + 2 * keys) * CONFIG.head_dim
+    read, gate_up = 2 * heads * CONFIG.head_dim, 2 * 2 * CONFIG.intermediate_size
+    expected = 4 * hidden + 2 * hidden + turned + read + gate_up + scales
     assert added - weights == pytest.approx(expected, rel=0.02)
+
+
+def test_learning_lets_go_of_what_only_decoding_reads() -> None:
+    model = initialise(Decoder(CONFIG), 0)
+    model.publish(BF16)
+
+    def packed() -> list[bool]:
+        return [projection.copy.packed is not None for projection in model.projections() if projection.copy]
+
+    before, step = packed(), model.step
+    model.unpack()
+    assert packed() and not any(packed()) and model.step is None
+    model.publish(BF16)
+    assert packed() == before and (model.step is None) == (step is None)
 
 
 def test_a_twin_shares_the_copies_of_what_is_frozen() -> None:
